@@ -24,7 +24,7 @@ DEMO = {
     "demo_msgs/msg/Chunk": """\
 # A comment about other_msgs/Nothing.
 uint8 MODE_HOLD=0
-string<=8 NAME = "text"
+string NAME="text"
 builtin_interfaces/Time stamp # trailing other_msgs/Nothing x
 Point[] points  # of this package
 Point[<=3] few
