@@ -1,0 +1,20 @@
+from setuptools import find_packages, setup
+
+PACKAGE = "bytemini_sim"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    package_data={PACKAGE: ["data/*.yaml", "py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=False,
+    maintainer="ByteMini stack maintainers",
+    maintainer_email="maintainers@bytemini.dev",
+    description="MuJoCo world of the ByteMini robot: physics, cameras, scenes, tasks, scoring, scripted expert",
+    license="Apache-2.0",
+)
