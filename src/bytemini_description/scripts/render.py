@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Render the robot with MuJoCo, for the README and to judge the visuals by eye.
 
-MUJOCO_GL=egl python scripts/render.py OUT.png [--robot v1] [--view front-left] [--lift 0.15] [--collision] [--zero]
+With no display: `MUJOCO_GL=egl python scripts/render.py OUT.png --view front-left`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
-from PIL import Image
-
 from bytemini_description.robot import SIDES, VERSIONS, load_robot
+from PIL import Image
 
 # name: azimuth and elevation (degrees), distance and target (m) of MuJoCo's camera.
 VIEWS = {
