@@ -1,0 +1,19 @@
+from setuptools import find_packages, setup
+
+PACKAGE = "wbc_controller"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="ByteMini stack maintainers",
+    maintainer_email="maintainers@bytemini.dev",
+    description="Whole-body compliance controller: the last gate, and the only writer of joint commands",
+    license="Apache-2.0",
+)

@@ -1,0 +1,38 @@
+"""What can be set on the controller; refused at load when it makes no sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class WbcConfig:
+    """Parameters of the controller.
+
+    `period`: control tick (s). `max_reference_age`, `max_state_age`: older input is stale (s). `max_future`: how far a
+    stamp may lie ahead of the clock (s). `limit_tolerance`: how far (as a fraction of a joint's range) a target may lie
+    outside the limits and still be taken, clamped. `max_jump`: largest step (fraction of the range) between one
+    reference and the next of the same owner. `max_base_jump`: the same for the base pose (m, rad).
+    `blend_time`: shortest take-over from rest to a new owner's reference (s). `base_gain`: feedback on the odometry
+    (1/s). `approach`: share of the acceleration limit with which errors are closed, the rest being left for
+    the reference's own acceleration.
+    """
+
+    period: float = 0.005
+    max_reference_age: float = 0.1
+    max_state_age: float = 0.05
+    max_future: float = 0.05
+    limit_tolerance: float = 0.05
+    max_jump: float = 0.25
+    max_base_jump: float = 0.5
+    blend_time: float = 0.3
+    base_gain: float = 4.0
+    approach: float = 0.7
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (isinstance(value, int | float) and 0.0 < value < float("inf")):
+                raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")
+        if self.approach > 1.0:
+            raise ValueError(f"wbc config: approach is {self.approach}, expected a share between 0 and 1")

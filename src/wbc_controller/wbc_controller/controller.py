@@ -1,0 +1,298 @@
+"""The whole-body controller: from a reference to the one joint command, inside every limit, at each control tick."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from bytemini_core.types import (
+    NANOSECONDS,
+    SIDES,
+    Array,
+    BaseReference,
+    JointCommand,
+    Mode,
+    RobotState,
+    WbcStatus,
+    WholeBodyReference,
+)
+from bytemini_description.kinematics import Kinematics
+from bytemini_description.robot import RobotModel
+
+from .blend import Blend
+from .config import WbcConfig
+from .gate import Gate
+from .modes import OWNERS, ModeMachine
+from .viability import stopping_speed, velocity_box
+from .wrist import limit_wrist
+
+_BASE = 3
+_FAR = 1e6  # the base has no position limit (m, rad)
+_RIM = 1.0 - 1e-6  # the wrist's range is an open disc
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBodyCommand:
+    """What one tick produces: the command for the drives and what the controller says of itself."""
+
+    joint: JointCommand
+    status: WbcStatus
+
+
+class WholeBodyController:
+    """Tracks references with all 22 degrees of freedom; holds when it must not.
+
+    The commanded state u = (base in odom, joints) and its velocity (base twist in base_footprint, joint rates) moves by
+    q[k+1] = q[k] + v[k+1] dt, with v chosen inside the viability box (`viability`) and the wrists' disc (`wrist`), so
+    that position, velocity and acceleration limits hold at every tick whatever the reference does. A reference that
+    itself keeps the limits is followed exactly: no lag, no smoothing.
+    """
+
+    def __init__(self, robot: RobotModel, config: WbcConfig | None = None) -> None:
+        self.robot = robot
+        self.config = config or WbcConfig()
+        self._modes = ModeMachine()
+        self._gate = Gate(robot, self.config)
+        self._kinematics = Kinematics(robot)
+        self._n = len(robot.joint_names)
+        far = np.full(_BASE, _FAR)
+        self._lower = np.concatenate((-far, robot.lower))
+        self._upper = np.concatenate((far, robot.upper))
+        self._acceleration = np.concatenate((robot.base_acceleration, robot.acceleration))
+        self._jerk = np.concatenate((robot.base_jerk, robot.jerk))
+        self._velocity_limits = {
+            mode: np.concatenate(
+                (robot.base_policy_velocity if mode is Mode.POLICY else robot.base_velocity, robot.velocity)
+            )
+            for mode in Mode
+        }
+        self._wrists = [
+            (
+                side,
+                int(robot.indices((f"{side}_wrist_pitch_joint",))[0]),
+                int(robot.indices((f"{side}_wrist_roll_joint",))[0]),
+            )
+            for side in SIDES
+        ]
+        self._rim = robot.wrist_tilt_limit * _RIM
+        self._column_names = ("base/x", "base/y", "base/yaw", *robot.joint_names)
+        self._position = np.zeros(self._n)
+        self._velocity = np.zeros(_BASE + self._n)
+        self._change = np.zeros(_BASE + self._n)  # of velocity in the last tick (per s)
+        self._state: RobotState | None = None
+        self._reference: WholeBodyReference | None = None
+        self._target: Array | None = None  # joints, of the present owner
+        self._blend: Blend | None = None
+        self._since = -np.inf
+        self._time = -np.inf
+        self._refused = 0
+        self._last: WholeBodyCommand | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Who owns the robot."""
+        return self._modes.mode
+
+    def request_mode(self, mode: Mode) -> tuple[bool, str]:
+        """Ask for a mode: whether it was granted, and why not ("" when granted). See `ModeMachine`."""
+        before = self._modes.mode
+        granted, reason = self._modes.request(mode)
+        if granted and self._modes.mode is not before:
+            self._release()
+            self._since = self._time
+            if before is Mode.ESTOP:
+                self._last = None  # the drives may have been without power: start again from what is measured
+        return granted, reason
+
+    def update(self, t: float, state: RobotState, reference: WholeBodyReference | None = None) -> WholeBodyCommand:
+        """Advance one control tick.
+
+        Args:
+            t: time of the tick (s) on the clock of all stamps. A call sooner than half a period after the last answers
+                with the last command again, so that the limits hold in real time too.
+            state: measured. A stale or incomplete one takes the robot from its owner (HOLD).
+            reference: the newest one known, of any source; None when there is none. Only the owner's is executed, for
+                `max_reference_age` at most.
+        """
+        started = time.perf_counter()
+        if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
+            return self._last
+        if t < self._time:
+            self._fault(f"the clock went back by {self._time - t:.3f} s")
+            self._since = t
+        self._time = t
+        if reason := self._gate.state(t, state):
+            self._fault(reason)
+        else:
+            self._state = state
+        if self._last is None:
+            self._start()
+        self._take(t, reference)
+        active = self._move(t)
+        command = JointCommand(
+            stamp=state.stamp,
+            names=self.robot.joint_names,
+            position=self._position.copy(),
+            velocity=self._velocity[_BASE:].copy(),
+            stiffness=self.robot.stiffness,
+            damping=self.robot.damping,
+            effort=np.clip(self._kinematics.gravity(self._position), -self.robot.effort, self.robot.effort),
+            base_twist=self._velocity[:_BASE].copy(),
+        )
+        status = WbcStatus(
+            stamp=state.stamp,
+            mode=self._modes.mode,
+            reason=self._modes.reason or self._waiting(),
+            active=active,
+            solve_time=time.perf_counter() - started,
+            refused=self._refused,
+        )
+        self._last = WholeBodyCommand(command, status)
+        return self._last
+
+    def _start(self) -> None:
+        """Begin at rest where the robot is measured to be."""
+        if self._state is not None:
+            index = np.array([self._state.names.index(name) for name in self.robot.joint_names])
+            measured = np.clip(self._state.position[index], self.robot.lower, self.robot.upper)
+            for _, pitch, roll in self._wrists:
+                tilt = float(np.hypot(measured[pitch], measured[roll]))
+                measured[[pitch, roll]] *= self._rim / max(tilt, self._rim)
+            self._position = measured
+        self._velocity = np.zeros(_BASE + self._n)
+        self._change = np.zeros(_BASE + self._n)
+
+    def _fault(self, reason: str) -> None:
+        self._refused += 1
+        if self._modes.mode in OWNERS:
+            self._release()
+        self._modes.fault(reason)
+
+    def _release(self) -> None:
+        """Forget what the last owner wanted."""
+        self._reference = None
+        self._target = None
+        self._blend = None
+
+    def _waiting(self) -> str:
+        return "waiting for the first reference" if self._modes.mode in OWNERS and self._reference is None else ""
+
+    def _take(self, t: float, reference: WholeBodyReference | None) -> None:
+        """Accept the owner's reference, or fault."""
+        mode = self._modes.mode
+        if mode not in OWNERS:
+            return
+        known = self._reference
+        if reference is None or reference.source is not mode or reference is known:
+            if known is not None and (reason := self._gate.fresh(t, known)):
+                self._fault(reason)
+            return
+        if known is None and reference.stamp / NANOSECONDS < self._since:
+            return  # left over from before this owner was granted the robot
+        if reason := self._gate.reference(t, reference, known, self._target):
+            self._fault(reason)
+            return
+        self._reference = reference
+        if self._target is None:
+            self._target = self._position.copy()
+
+    def _goal(self, t: float, reference: WholeBodyReference, target: Array) -> tuple[Array, Array, Array]:
+        """Where the joints should be at t, their rate and acceleration: the reference, extrapolated from its stamp.
+
+        `target` (n,) remembers the joints' targets from one reference to the next.
+        """
+        index = self._gate.indices(reference.names)
+        late = t - reference.stamp / NANOSECONDS
+        rate, acceleration = np.zeros(self._n), np.zeros(self._n)
+        target[index] = reference.position
+        rate[index] = reference.velocity + reference.acceleration * late
+        acceleration[index] = reference.acceleration
+        goal = target + rate * late - 0.5 * acceleration * late * late
+        return goal, rate, acceleration
+
+    def _base_twist(self, base: BaseReference | None, late: float) -> Array:
+        """Twist that follows a base reference `late` seconds old: feed-forward, and feedback on the odometry."""
+        if base is None or self._state is None:
+            return np.zeros(_BASE)
+        if base.pose is None:
+            return base.twist
+        x, y, yaw = self._state.base_pose
+        cos, sin = np.cos(base.pose[2]), np.sin(base.pose[2])
+        forward = np.array(
+            (cos * base.twist[0] - sin * base.twist[1], sin * base.twist[0] + cos * base.twist[1], base.twist[2])
+        )
+        error = base.pose + forward * late - (x, y, yaw)
+        error[2] = (error[2] + np.pi) % (2.0 * np.pi) - np.pi
+        size = np.abs(error)
+        # near: proportional; far: the speed from which half the acceleration limit can stop in time
+        speed = np.minimum(self.config.base_gain * size, np.sqrt(self.robot.base_acceleration * size))
+        wanted = forward + np.sign(error) * speed
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        return np.array((cos * wanted[0] + sin * wanted[1], cos * wanted[1] - sin * wanted[0], wanted[2]))
+
+    def _move(self, t: float) -> tuple[str, ...]:
+        """Choose the next velocity and move the commanded state. Returns the names of the constraints that bound it."""
+        dt = self.config.period
+        reference, target = self._reference, self._target
+        wanted = self._braking() if reference is None or target is None else self._tracking(t, reference, target)
+        position = np.concatenate((np.zeros(_BASE), self._position))
+        limit = self._velocity_limits[self._modes.mode]
+        low, high = velocity_box(position, self._velocity, self._lower, self._upper, limit, self._acceleration, dt)
+        velocity = np.clip(wanted, low, high)
+        active: list[str] = []
+        bound = np.abs(velocity - wanted) > 1e-9
+        if bound.any():
+            active += [f"{self._column_names[i]} limit" for i in np.flatnonzero(bound)]
+        for side, pitch, roll in self._wrists:
+            p, r = _BASE + pitch, _BASE + roll
+            asked = (float(velocity[p]), float(velocity[r]))
+            given = limit_wrist(
+                (float(position[p]), float(position[r])),
+                (float(self._velocity[p]), float(self._velocity[r])),
+                asked,
+                (float(low[p]), float(low[r])),
+                (float(high[p]), float(high[r])),
+                self._rim,
+                float(min(self._acceleration[p], self._acceleration[r])),
+                dt,
+            )
+            if given != asked:
+                velocity[p], velocity[r] = given
+                active.append(f"{side} wrist range")
+        self._change = (velocity - self._velocity) / dt
+        self._velocity = velocity
+        self._position = np.clip(self._position + velocity[_BASE:] * dt, self.robot.lower, self.robot.upper)
+        return tuple(active)
+
+    def _braking(self) -> Array:
+        """Velocity of the next tick on the way to rest: the jerk limit shapes it, except in an emergency stop."""
+        dt = self.config.period
+        v, a, j = self._velocity, self._acceleration, self._jerk
+        speed = np.abs(v)
+        if self._modes.mode is Mode.ESTOP:
+            return np.sign(v) * np.maximum(speed - a * dt, 0.0)
+        fade = np.minimum(np.minimum(0.8 * np.sqrt(2.0 * j * speed), a), speed / dt)
+        return v + dt * np.clip(-np.sign(v) * fade, self._change - j * dt, self._change + j * dt)
+
+    def _tracking(self, t: float, reference: WholeBodyReference, target: Array) -> Array:
+        """Velocity of the next tick that puts the joints onto the reference, in one tick where they are near it.
+
+        With r the goal at t, d its displacement over the tick and e = (r - d) - q the error before it, the wanted
+        velocity is d / dt + sign(e) stopping_speed(|e|): e / dt exactly for an error below a dt^2, hence q = r after
+        the tick; the time-optimal approach for a larger one.
+        """
+        dt = self.config.period
+        goal, rate, acceleration = self._goal(t, reference, target)
+        if self._blend is None:
+            limits = (self.robot.velocity, self.robot.acceleration, self.robot.jerk)
+            drift = self._velocity[_BASE:] - rate
+            self._blend = Blend(t - dt, self._position - goal, drift, *limits, self.config.blend_time)
+        if (fade := self._blend.at(t)) is not None:
+            goal, rate, acceleration = goal + fade[0], rate + fade[1], acceleration + fade[2]
+        goal = self.robot.clamp_wrist(np.clip(goal, self.robot.lower, self.robot.upper))
+        moved = dt * (rate - 0.5 * dt * acceleration)
+        error = goal - moved - self._position
+        reach = stopping_speed(np.abs(error), self.config.approach * self._acceleration[_BASE:], dt)
+        joints = moved / dt + np.sign(error) * reach
+        return np.concatenate((self._base_twist(reference.base, t - reference.stamp / NANOSECONDS), joints))

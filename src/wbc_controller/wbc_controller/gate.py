@@ -1,0 +1,103 @@
+"""The last gate: what comes in is fresh, named rightly, inside the limits and continuous, or it is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+from bytemini_core.types import NANOSECONDS, Array, RobotState, WholeBodyReference
+from bytemini_description.robot import RobotModel
+from numpy.typing import NDArray
+
+from .config import WbcConfig
+
+
+class Gate:
+    """Checks on states and references. Each answers with a reason to refuse, "" when there is none.
+
+    Finiteness, shapes and unique names are kept by the types themselves (`bytemini_core.types`).
+    """
+
+    def __init__(self, robot: RobotModel, config: WbcConfig) -> None:
+        self._robot = robot
+        self._config = config
+        self._known = set(robot.joint_names)
+        span = robot.upper - robot.lower
+        self._tolerance = config.limit_tolerance * span
+        self._jump = config.max_jump * span
+        self._indices: dict[tuple[str, ...], NDArray[np.intp]] = {}
+
+    def indices(self, names: tuple[str, ...]) -> NDArray[np.intp]:
+        """Positions of `names` in the robot's joint order, remembered by the names.
+
+        Raises:
+            KeyError: a name is not a joint of the robot (its argument is the name).
+        """
+        known = self._indices.get(names)
+        if known is None:
+            order = {name: i for i, name in enumerate(self._robot.joint_names)}
+            known = np.array([order[name] for name in names], dtype=np.intp)
+            if len(self._indices) > 32:  # a sender that varies its names for ever must not fill the memory
+                self._indices.clear()
+            self._indices[names] = known
+        return known
+
+    def _stamp(self, what: str, stamp: int, t: float, oldest: float) -> str:
+        age = t - stamp / NANOSECONDS
+        if age > oldest:
+            return f"{what} is stale: {age:.3f} s old, at most {oldest:.3f} s is taken"
+        if age < -self._config.max_future:
+            return f"{what} is stamped {-age:.3f} s in the future: check that the clocks agree"
+        return ""
+
+    def state(self, t: float, state: RobotState) -> str:
+        """Why `state` cannot be used at time t (s)."""
+        if reason := self._stamp("state", state.stamp, t, self._config.max_state_age):
+            return reason
+        if state.names != self._robot.joint_names and (missing := self._known - set(state.names)):
+            return f"state lacks {', '.join(sorted(missing))}"
+        return ""
+
+    def fresh(self, t: float, reference: WholeBodyReference) -> str:
+        """Why `reference` is too old, or too young, to be executed at time t (s)."""
+        return self._stamp("reference", reference.stamp, t, self._config.max_reference_age)
+
+    def reference(
+        self, t: float, reference: WholeBodyReference, before: WholeBodyReference | None, target: Array | None
+    ) -> str:
+        """Why `reference` cannot be executed at time t (s).
+
+        `before` and `target` ((n,) joints) are the same owner's last reference and joint targets, None at first.
+        """
+        if reason := self.fresh(t, reference):
+            return reason
+        if reference.hands:
+            return "reference holds hand poses, which this controller does not track yet: send joint targets"
+        try:
+            index = self.indices(reference.names)
+        except KeyError as error:
+            return f"reference names {error.args[0]}, which is not a joint of this robot"
+        robot = self._robot
+        outside = (reference.position - robot.upper[index]) > self._tolerance[index]
+        outside |= (robot.lower[index] - reference.position) > self._tolerance[index]
+        if outside.any():
+            i = int(np.argmax(outside))
+            j = index[i]
+            return (
+                f"reference asks {reference.names[i]} for {reference.position[i]:.4f}, "
+                f"outside its limits [{robot.lower[j]:.4f}, {robot.upper[j]:.4f}]"
+            )
+        if target is not None:
+            step = np.abs(reference.position - target[index])
+            jumps = step > self._jump[index]
+            if jumps.any():
+                i = int(np.argmax(jumps))
+                return (
+                    f"reference of {reference.names[i]} jumps by {step[i]:.4f}, "
+                    f"at most {self._jump[index[i]]:.4f} is taken from one to the next"
+                )
+        base, last = reference.base, before.base if before else None
+        if base is not None and last is not None and base.pose is not None and last.pose is not None:
+            leap = np.abs(base.pose - last.pose)
+            leap[2] = abs((leap[2] + np.pi) % (2.0 * np.pi) - np.pi)
+            if leap.max() > self._config.max_base_jump:
+                return f"base reference jumps by {leap.max():.3f}, at most {self._config.max_base_jump:.3f} is taken"
+        return ""

@@ -1,0 +1,40 @@
+"""Who owns the robot: HOLD at start and after any fault, one owner at a time, ESTOP latched."""
+
+from __future__ import annotations
+
+from bytemini_core.types import Mode
+
+OWNERS = (Mode.TELEOP, Mode.POLICY)
+
+
+class ModeMachine:
+    """The arbitration of DESIGN.md section 4.
+
+    | from, to | HOLD | TELEOP | POLICY | ESTOP |
+    |---|---|---|---|---|
+    | HOLD | yes | yes | yes | yes |
+    | TELEOP | yes | yes | refused: the person keeps the robot until HOLD | yes |
+    | POLICY | yes | yes: a person may always take over | yes | yes |
+    | ESTOP | yes: the reset | refused | refused | yes |
+    """
+
+    def __init__(self) -> None:
+        self.mode = Mode.HOLD
+        self.reason = "started; no owner yet"
+
+    def request(self, mode: Mode) -> tuple[bool, str]:
+        """Ask for `mode`. Returns whether it was granted, and why not ("" when granted)."""
+        if self.mode is Mode.ESTOP and mode in OWNERS:
+            return False, f"ESTOP is latched: reset it by requesting HOLD, then request {mode}"
+        if self.mode is Mode.TELEOP and mode is Mode.POLICY:
+            return False, "TELEOP owns the robot: request HOLD, then POLICY"
+        if mode is not self.mode:
+            self.reason = {Mode.HOLD: "hold was requested", Mode.ESTOP: "emergency stop was requested"}.get(mode, "")
+        self.mode = mode
+        return True, ""
+
+    def fault(self, reason: str) -> None:
+        """Take the robot from its owner: HOLD with `reason`. ESTOP stays."""
+        if self.mode is not Mode.ESTOP:
+            self.mode = Mode.HOLD
+            self.reason = reason
