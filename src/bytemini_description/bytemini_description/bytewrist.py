@@ -162,21 +162,20 @@ def forward(motors: ArrayLike, guess: ArrayLike | None = None, tolerance: float 
     for _ in range(iterations):
         closure, by_angles, _ = _closure(angles, motors)
         if np.abs(closure).max() < tolerance:
+            # The linkages can be assembled in other ways; only the one that is home at home exists.
+            if np.hypot(angles[1], angles[2]) < math.pi / 2 and _closes(angles, motors):
+                return angles
             break
         try:
             step = np.linalg.solve(by_angles, closure)
         except np.linalg.LinAlgError:
             break
-        # A long step near the edge could land in the other assembly of the linkages.
-        angles -= step * min(1.0, 0.5 / max(float(np.abs(step).max()), 1e-300))
-    closure, _, _ = _closure(angles, motors)
-    # Not `>=`: a NaN must be refused too.
-    if not (np.abs(closure).max() < max(tolerance, 1e-9) and np.hypot(*angles[1:]) < math.pi / 3):
-        raise WristOutOfRangeError(
-            f"no attitude of the platform belongs to the motor angles {np.round(motors, 3).tolist()}: "
-            "the three must keep within about 1.1 rad of home apart from a common turn"
-        )
-    return angles
+        # A long step near the edge could land in another assembly.
+        angles -= step * min(1.0, 0.5 / float(np.abs(step).max()))
+    raise WristOutOfRangeError(
+        f"no attitude of the platform belongs to the motor angles {np.round(motors, 3).tolist()}: apart from a common "
+        "turn, each keeps within about 1.1 rad of home"
+    )
 
 
 def jacobian(angles: ArrayLike) -> Array:
@@ -219,3 +218,10 @@ def _closure(angles: Array, motors: Array) -> tuple[Array, Array, Array]:
     (ux, uy, uz), (px, py, pz) = hinges, axes
     by_angles = np.stack([uy * pz - uz * py, uz * px - ux * pz, ux * py - uy * px], axis=1) @ turn
     return np.einsum("ki,ki->i", hinges, axes), by_angles, np.einsum("ki,ki->i", hinges, axes_rate)
+
+
+def _closes(angles: Array, motors: Array) -> bool:
+    try:
+        return bool(np.abs(inverse(angles) - motors).max() < 1e-4)
+    except WristOutOfRangeError:
+        return False
