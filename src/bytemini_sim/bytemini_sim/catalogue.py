@@ -1,8 +1,8 @@
 """What scenes are made of: objects and containers, read from a data file and checked at the door.
 
-The catalogue is data (`data/catalogue.yaml`), so that an owner adds things without touching code. Every entry belongs to
-a namespace (`seen`, `held_out`): whatever is used for training must never draw from `held_out` (GR-3 report, section 5.1:
-54 seen and 45 unseen objects).
+The catalogue is data (`data/catalogue.yaml`), so that an owner adds things without touching code. Every entry belongs
+to a namespace (`seen`, `held_out`): whatever is used for training must never draw from `held_out` (GR-3 report,
+section 5.1: 54 seen and 45 unseen objects).
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Item:
 
     Its frame lies in the middle of the bounding box of its solid parts, z up as it stands; `size`: the box's edge
     lengths, m. `shape`: "box", "cylinder", "sphere", "ellipsoid", "capsule" or "compound" (several solid parts).
-    Containers only: `inner`: edge lengths of the free space (m; for a round one the square that fits inside),
-    `floor`: height of its floor's upper side above its underside, m.
+    Containers only: `inner`: edge lengths of the free space (m; a round one's are its inner diameter), `round`: whether
+    its outline is round, `floor`: height of its floor's upper side above its underside, m.
     """
 
     name: str
@@ -107,6 +107,7 @@ class Item:
     container: bool = False
     inner: Vector3 = (0.0, 0.0, 0.0)
     floor: float = 0.0
+    round: bool = False
 
     @property
     def radius(self) -> float:
@@ -287,11 +288,10 @@ def _container(entry: Any, colors: dict[str, Color], path: str) -> Item:
         size = (2 * radius, 2 * radius, height)
         outline = _round_walls(radius, height, wall)
         apothem = float(radius * np.cos(np.pi / _ROUND_SIDES))
-        side = float(np.sqrt(2) * (apothem - wall))
         floor = Part(
             "cylinder", (apothem, wall / 2, 0.0), (0.0, 0.0, -height / 2 + wall / 2), (1.0, 0.0, 0.0, 0.0), rgb, True
         )
-        inner = (side, side, height - wall)
+        inner = (2 * (apothem - wall), 2 * (apothem - wall), height - wall)
     if min(inner) <= 0.03:
         raise ValueError(f"{where} leaves {min(inner):.3f} m of room inside, expected at least 0.03")
     parts = [Part("box", half, at, _quaternion((0.0, 0.0, yaw)), rgb, True) for half, at, yaw in outline]
@@ -303,7 +303,21 @@ def _container(entry: Any, colors: dict[str, Color], path: str) -> Item:
         parts.append(
             Part("box", stripe, (at[0], at[1], size[2] / 2 - 2 * height), _quaternion((0.0, 0.0, yaw)), band, False)
         )
-    return Item(name, category, color, split, mass, friction, "compound", size, tuple(parts), True, inner, wall)
+    return Item(
+        name=name,
+        category=category,
+        color=color,
+        split=split,
+        mass=mass,
+        friction=friction,
+        shape="compound",
+        size=size,
+        parts=tuple(parts),
+        container=True,
+        inner=inner,
+        floor=wall,
+        round=entry["shape"] == "round",
+    )
 
 
 def _box_walls(size: Vector3, wall: float) -> list[tuple[Vector3, Vector3, float]]:

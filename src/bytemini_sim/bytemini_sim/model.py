@@ -7,10 +7,10 @@ from functools import cache
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
-
 from bytemini_core.types import CAMERAS, SIDES
 from bytemini_description.robot import RobotModel
+from numpy.typing import NDArray
+
 from bytemini_sim.catalogue import Item
 from bytemini_sim.scene import Look, Placed, SceneSpec, Table
 

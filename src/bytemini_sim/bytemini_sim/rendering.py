@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
-
-# Read by mujoco when it is first imported; a machine without a display has no other way to draw.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
-import mujoco
 
 from bytemini_sim.model import HIDDEN_GROUP, ROBOT_GROUP, SCENE_GROUP
 
 _HOW_TO_MEND = (
     "install the Debian packages libegl1 libgl1-mesa-dri libgles2, or set MUJOCO_GL=osmesa with the package libosmesa6"
 )
+
+
+_PLATFORMS = ("egl", "osmesa")
 
 
 class RenderError(RuntimeError):
@@ -48,7 +48,7 @@ class Renderer:
         shadows = model.vis.quality.shadowsize > 0
         try:
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR  # keeps the precision of far distances
         except mujoco.FatalError as error:
             raise RenderError(f"OpenGL cannot draw here ({error}): {_HOW_TO_MEND}") from None
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 100)
@@ -80,6 +80,8 @@ class Renderer:
             Per camera: (H, W, 3) uint8 RGB, and (H, W) float32 distance along the view axis in metres, or None.
         """
         self._gl.make_current()
+        # Another renderer's buffer may be bound: all share one OpenGL context.
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         pictures = []
         for i, camera in enumerate(cameras):
             self._camera.fixedcamid = camera
@@ -104,8 +106,8 @@ class Renderer:
     def _metres(self) -> NDArray[np.float32]:
         extent = self._model.stat.extent
         near, far = self._model.vis.map.znear * extent, self._model.vis.map.zfar * extent
-        # MuJoCo maps depth in reverse and gives back 0 at the near plane, 1 at the far plane.
-        distance = near / (1.0 - self._depth[::-1] * (1.0 - near / far))
+        # The buffer holds 1 at the near plane and 0 at the far plane.
+        distance = near * far / (near + self._depth[::-1] * (far - near))
         return np.ascontiguousarray(distance, dtype=np.float32)
 
     def close(self) -> None:
@@ -122,16 +124,16 @@ def _make_current(width: int, height: int) -> Any:
     """The process's one OpenGL context; making one costs far more than a scene's resources in it."""
     global _shared
     if _shared is None:
+        platform = os.environ.get("MUJOCO_GL", "egl").lower()
+        if platform not in _PLATFORMS:
+            raise RenderError(f"MUJOCO_GL is {platform!r}, expected {' or '.join(_PLATFORMS)} (drawing is headless)")
         try:
-            from mujoco.gl_context import GLContext
-
-            _shared = GLContext(width, height)
+            # Not mujoco.gl_context: that decides when mujoco is first imported, by whomever.
+            _shared = importlib.import_module(f"mujoco.{platform}").GLContext(width, height)
             _shared.make_current()
         except Exception as error:  # whatever the platform's loader raises
             reason = " ".join(str(error).split()) or type(error).__name__
             _shared = None
-            raise RenderError(
-                f"no OpenGL with MUJOCO_GL={os.environ.get('MUJOCO_GL')} ({reason}): {_HOW_TO_MEND}"
-            ) from None
+            raise RenderError(f"no OpenGL with MUJOCO_GL={platform} ({reason}): {_HOW_TO_MEND}") from None
     _shared.make_current()
     return _shared

@@ -7,16 +7,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
-from numpy.typing import NDArray
-
 from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, Array, JointCommand, RobotState, SceneObject, SceneState
 from bytemini_description.robot import RobotModel
-from bytemini_sim.rendering import Renderer  # before mujoco: it chooses the OpenGL platform
-
-import mujoco  # isort: skip
+from numpy.typing import NDArray
 
 from bytemini_sim.model import BASE_JOINTS, OUTSIDE_CAMERA, PhysicsConfig, build_model
+from bytemini_sim.rendering import Renderer
 from bytemini_sim.scene import SceneSpec
 
 _SETTLE_SECONDS = 0.4
@@ -327,6 +325,11 @@ class World:
         """
         readings = -self.data.sensordata[self._wrench]
         return dict(zip(SIDES, readings, strict=True))
+
+    @property
+    def commanded(self) -> Array:
+        """(19,) positions the driver steers to, in the order of `robot.joint_names`; the last commanded ones."""
+        return self._target.copy()
 
     @property
     def limits(self) -> LimitCounts:
