@@ -16,5 +16,13 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="Plain types that the cores exchange, and their one conversion to and from messages",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["bytemini = bytemini_core.cli:main"]},
+    entry_points={
+        "console_scripts": ["bytemini = bytemini_core.cli:main"],
+        "bytemini.commands": [
+            "bench = bytemini_core.commands:bench",
+            "lint = bytemini_core.commands:lint",
+            "setup = bytemini_core.commands:setup",
+            "test = bytemini_core.commands:test",
+        ],
+    },
 )

@@ -25,4 +25,5 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="ByteMini as xacro with limits, gains and kinematics, and the transmission of its wrist",
     license="Apache-2.0",
+    entry_points={"console_scripts": ["state_publisher = bytemini_description.state_publisher:main"]},
 )

@@ -17,4 +17,8 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="MuJoCo world of the ByteMini robot: physics, cameras, scenes, tasks, scoring, scripted expert",
     license="Apache-2.0",
+    entry_points={
+        "console_scripts": ["sim_node = bytemini_sim.node:main"],
+        "bytemini.commands": ["rollout = bytemini_sim.rollout:main"],
+    },
 )

@@ -1,4 +1,4 @@
-"""What robot_state_publisher does, where no ROS distribution is installed: the description and the frames it implies."""
+"""What robot_state_publisher does, where no ROS distribution is installed: the description and its frames."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""`ros2 launch bytemini_bringup bytemini.launch.py`: the stack that `bytemini_bringup.stack` describes."""
+
+from bytemini_bringup.stack import OPTIONS, options, stack
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+
+def _actions(context: LaunchContext) -> list:
+    values = options(**{option.name: LaunchConfiguration(option.name).perform(context) for option in OPTIONS})
+    actions = []
+    for process in stack(values):
+        node = Node(
+            name=process.name,
+            namespace=values["namespace"],
+            package=process.package,
+            executable=process.executable,
+            parameters=[dict(process.parameters)],
+            output="screen",
+        )
+        # Without one of its processes the stack is not the stack: end it and say which.
+        gone = EmitEvent(event=Shutdown(reason=f"{process.name} ended"))
+        actions += [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[gone]))]
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare every option as a launch argument, then start the processes."""
+    arguments = [
+        DeclareLaunchArgument(
+            option.name,
+            default_value=str(option.default).lower() if isinstance(option.default, bool) else str(option.default),
+            description=option.description,
+            choices=list(option.choices) or None,
+        )
+        for option in OPTIONS
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_actions)])

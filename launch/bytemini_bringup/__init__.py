@@ -1,0 +1,1 @@
+"""The one description of the running stack, and the two ways to start it."""

@@ -1,0 +1,49 @@
+"""`./bytemini up`: the stack, running, without a ROS installation."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from bytemini_core.errors import UserError
+
+from bytemini_bringup.stack import OPTIONS, options, stack
+
+
+def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
+    """Give a parser the stack's options, with their defaults and choices."""
+    for option in OPTIONS:
+        if option.name in leave_out:
+            continue
+        flag = f"--{option.name.replace('_', '-')}"
+        text = f"{option.description} (default: {option.default or 'none'})"
+        if isinstance(option.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=option.default, help=text)
+        else:
+            parser.add_argument(
+                flag, type=type(option.default), default=option.default, choices=option.choices or None, help=text
+            )
+
+
+def up(argv: list[str]) -> int:
+    """Start the whole stack and keep it running until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="bytemini up", description=up.__doc__)
+    add_options(parser)
+    parser.add_argument("--out", type=Path, default=None, help="folder for the logs (default: runs/<time>-up)")
+    arguments = parser.parse_args(argv)
+    from bytemini_bringup.processes import Processes
+
+    try:
+        values = options(**{option.name: getattr(arguments, option.name) for option in OPTIONS})
+        logs = arguments.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S-up")
+        with Processes(stack(values), logs, values["namespace"]) as processes:
+            print(f"running, logs in {logs}; give it a task with the RunTask action /run_task; Ctrl-C stops it")
+            while True:
+                processes.check()
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("stopped")
+        return 0
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from error

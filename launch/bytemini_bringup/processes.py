@@ -1,0 +1,121 @@
+"""Start the stack's processes where no `ros2 launch` is installed, watch them, and bring them down together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from bytemini_bringup.stack import Process
+
+GRACE = 3.0
+"""Seconds that the processes have to end after the first signal."""
+
+
+class ProcessDied(RuntimeError):
+    """A process of the stack ended by itself; the message holds its name and its last words."""
+
+
+def executable(process: Process) -> Path:
+    """The file to run for a process.
+
+    Raises:
+        RuntimeError: neither its package nor its substitute is installed.
+    """
+    candidates = [(process.package, process.executable), *([process.substitute] if process.substitute else [])]
+    for package, name in candidates:
+        try:
+            path = Path(get_package_prefix(package)) / "lib" / package / name
+        except PackageNotFoundError:
+            continue
+        if path.is_file():
+            return path
+    wanted = " or ".join(f"{package}/{name}" for package, name in candidates)
+    raise RuntimeError(f"{wanted} is not installed: run ./bytemini setup, or source install/setup.bash")
+
+
+class Processes:
+    """The running stack. A context manager: what was started is brought down on leaving, whatever happened."""
+
+    def __init__(
+        self, processes: Iterable[Process], logs: Path, namespace: str = "", environment: Mapping[str, str] | None = None
+    ):
+        """Prepare.
+
+        Args:
+            processes: what to start, in this order.
+            logs: folder for one log file per process.
+            namespace: of every node.
+            environment: added to this process's own.
+        """
+        self._processes = tuple(processes)
+        self._logs = logs
+        self._namespace = namespace
+        self._environment = {**os.environ, **(environment or {})}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="bytemini-")
+
+    def __enter__(self) -> Processes:
+        """Start everything."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            for process in self._processes:
+                self._start(process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Bring everything down."""
+        self.stop()
+
+    def _start(self, process: Process) -> None:
+        parameters = Path(self._folder.name) / f"{process.name}.yaml"
+        parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(process.parameters)}}), encoding="utf-8")
+        command = [str(executable(process)), "--ros-args", "-r", f"__node:={process.name}"]
+        command += ["--params-file", str(parameters)]
+        if self._namespace:
+            command += ["-r", f"__ns:=/{self._namespace.strip('/')}"]
+        with self.log(process.name).open("wb") as log:
+            # A session of its own: Ctrl-C reaches us alone, and we bring the others down in order.
+            self._running[process.name] = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+            )
+
+    def log(self, name: str) -> Path:
+        """Where a process's words are kept."""
+        return self._logs / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise ProcessDied when one of the processes has ended."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise ProcessDied(f"{name} ended with status {process.returncode}: {self._last_words(name)}")
+
+    def _last_words(self, name: str) -> str:
+        lines = [line.strip() for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else f"it said nothing (log: {self.log(name)})"
+
+    def stop(self) -> None:
+        """Ask every process to end, last started first; kill what has not ended after `GRACE` seconds."""
+        for process in reversed(self._running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + GRACE
+        for process in self._running.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
+        self._folder.cleanup()

@@ -1,0 +1,122 @@
+"""Which processes run, with which parameters, under which conditions: once, as data.
+
+`launch/bytemini.launch.py` turns it into `launch_ros` actions, `bytemini_bringup.processes` into plain processes where
+no `ros2 launch` is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bytemini_description.robot import VERSIONS, load_robot
+from gr3_policy_node.backends import POLICIES
+
+SIMULATORS = ("mujoco", "none")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What whoever starts the stack may choose. The default fixes the type."""
+
+    name: str
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` spells.
+
+        Raises:
+            ValueError: it does not spell one of this option's type and choices.
+        """
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{self.name} is {text!r}, expected {' or '.join(self.choices)}")
+        if isinstance(self.default, bool):
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"{self.name} is {text!r}, expected true or false")
+            return text.lower() == "true"
+        try:
+            return type(self.default)(text)
+        except ValueError:
+            raise ValueError(f"{self.name} is {text!r}, expected a {type(self.default).__name__}") from None
+
+
+OPTIONS = (
+    Option("sim", "mujoco", "what stands where the robot's driver and cameras will: a simulator, or none", SIMULATORS),
+    Option("robot", "v1", "version of the robot", VERSIONS),
+    Option("policy", "expert", "which policy serves RunTask", POLICIES),
+    Option("task", "pick_place", "task whose scene the simulator sets up"),
+    Option("setting", "basic", "setting of the task"),
+    Option("seed", 0, "seed of the scene and of the policy"),
+    Option("lockstep", False, "advance simulated time only when every stage has answered: deterministic, fast"),
+    Option("cameras", True, "draw the three cameras"),
+    Option("depth", False, "also publish aligned depth"),
+    Option("outside", False, "also publish the view from outside, for videos"),
+    Option("image_size", 224, "height and width of the pictures, pixels"),
+    Option("latency", 0.05, "s from observation to chunk, in lock step"),
+    Option("wrist_lag", False, "simulate the wrist's reported 60 ms lag"),
+    Option("namespace", "", "namespace of every node and topic, for several robots side by side"),
+)
+"""Every choice, in the order in which help lists them."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the stack.
+
+    `substitute`: our own package and executable where `package` is not installed (no ROS distribution).
+    """
+
+    name: str
+    package: str
+    executable: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    substitute: tuple[str, str] | None = None
+
+
+def options(**chosen: Any) -> dict[str, Any]:
+    """Every option with its value: the default where none is chosen.
+
+    Raises:
+        ValueError: no option is called so, or the value is not among the choices.
+    """
+    values = {option.name: option.default for option in OPTIONS}
+    for name, value in chosen.items():
+        if name not in values:
+            raise ValueError(f"the stack has no option {name!r}, expected one of {', '.join(values)}")
+        option = next(option for option in OPTIONS if option.name == name)
+        values[name] = option.parse(str(value))
+    return values
+
+
+def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
+    """The processes of the stack for these `options`, in the order in which they start."""
+    simulated = {"use_sim_time": values["sim"] != "none"}
+    shared = {"robot": values["robot"], "lockstep": values["lockstep"], **simulated}
+
+    def pick(*names: str) -> dict[str, Any]:
+        return {name: values[name] for name in names}
+
+    processes = [
+        Process(
+            name="robot_state_publisher",
+            package="robot_state_publisher",
+            executable="robot_state_publisher",
+            parameters={"robot_description": load_robot(values["robot"]).urdf, **simulated},
+            substitute=("bytemini_description", "state_publisher"),
+        )
+    ]
+    if values["sim"] == "mujoco":
+        chosen = pick("task", "setting", "seed", "cameras", "depth", "outside", "image_size", "wrist_lag")
+        processes.append(
+            # The simulator makes the time that the others use; it has no other clock than its own.
+            Process("bytemini_sim", "bytemini_sim", "sim_node", {**shared, **chosen, "use_sim_time": False})
+        )
+    processes += [
+        Process("wbc_controller", "wbc_controller", "wbc_node", shared),
+        Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
+        Process("gr3_policy", "gr3_policy_node", "policy_node", {**shared, **pick("policy", "seed")}),
+    ]
+    return tuple(processes)

@@ -1,0 +1,21 @@
+from setuptools import setup
+
+PACKAGE = "bytemini_bringup"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    packages=[PACKAGE],
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", ["bytemini.launch.py"]),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="ByteMini stack maintainers",
+    maintainer_email="maintainers@bytemini.dev",
+    description="The one description of the running stack, and the two ways to start it",
+    license="Apache-2.0",
+    entry_points={"bytemini.commands": ["up = bytemini_bringup.cli:up"]},
+)

@@ -1,0 +1,76 @@
+"""What a rollout is made of, whichever way its episodes run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bytemini_core.types import TaskStatus
+from numpy.typing import NDArray
+import numpy as np
+
+from bytemini_sim.results.report import EpisodeResult
+from bytemini_sim.results.trajectory import Trajectory
+
+SETTLE_SECONDS = 1.0
+"""How long things may come to rest after the policy's last word, before the score is taken."""
+
+VIDEO_PERIOD = 0.1
+"""Seconds between the frames of a video: one per observation."""
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """What to roll out. `setting` of the task; `instruction` overrides the sampled one; `latency` in seconds."""
+
+    task: str = "pick_place"
+    setting: str = "basic"
+    policy: str = "expert"
+    robot: str = "v1"
+    instruction: str | None = None
+    latency: float = 0.05
+    cameras: bool = True
+    image_size: int = 224
+    wrist_lag: bool = False
+    outside: bool = True
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a video shows of one instant. `views`: camera name to RGB (H, W, 3)."""
+
+    stamp: int
+    views: Mapping[str, NDArray[np.uint8]]
+    task_status: TaskStatus = TaskStatus.ONGOING
+    confidence: float = 0.0
+    phase: str = ""
+    mode: str = ""
+
+
+@dataclass
+class Episode:
+    """One episode as it was run: the result, the motion, the pictures.
+
+    `bag`: (topic, CDR, stamp) of everything that crossed the wire, where there was one.
+    """
+
+    result: EpisodeResult
+    trajectory: Trajectory
+    digest: str
+    frames: list[Frame] = field(default_factory=list)
+    bag: list[tuple[str, bytes, int]] = field(default_factory=list)
+    verdict: str = ""
+    inference_ms: float = 0.0
+
+
+def failure_of(success: bool, score_failure: str, verdict: str) -> str | None:
+    """Why an episode failed, in words; None when it did not. The policy's own end says what physics cannot."""
+    if success:
+        return None
+    return "; ".join(part for part in (score_failure, verdict) if part) or "not done"
+
+
+def default_folder(task: str, time_text: str) -> Path:
+    """Where a rollout's results go unless the user says otherwise."""
+    return Path("runs") / f"{time_text}-{task}"

@@ -1,0 +1,182 @@
+"""Episodes with the same cores called directly: no ROS, one process, bit-identical for a seed.
+
+The order of calls within a control tick is the order in which the nodes answer one another in lock step, so that both
+transports give the same motion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bytemini_core.types import CAMERAS, NANOSECONDS, ActionChunk, Mode, Observation, TaskStatus
+from bytemini_description.robot import RobotModel, load_robot
+from gr3_policy_node.backends import load_policy
+from gr3_policy_node.session import TaskSession, Verdict
+from gr3_policy_node.worker import empty_chunk, row_status
+from trajectory_optimizer.config import TrajectoryConfig
+from trajectory_optimizer.optimizer import TrajectoryOptimizer
+from trajectory_optimizer.schedule import ChunkSchedule
+from wbc_controller.controller import WbcConfig, WholeBodyController
+
+from bytemini_sim.episode import SETTLE_SECONDS, Episode, Frame, RolloutOptions, failure_of
+from bytemini_sim.model import OUTSIDE_CAMERA
+from bytemini_sim.results.report import EpisodeResult
+from bytemini_sim.results.trajectory import TrajectoryLog
+from bytemini_sim.scene import SceneSpec
+from bytemini_sim.scoring import Scorer
+from bytemini_sim.tasks import make_task
+from bytemini_sim.world import WRIST_LAG, World
+
+OBSERVATION_PERIOD = 0.1
+"""Seconds between observations."""
+
+AGREEMENT = 3
+"""Consecutive chunks that must agree on the end of a task."""
+
+OUTSIDE_SIZE = (480, 640)
+"""Height and width of the outside view."""
+
+
+class InprocRunner:
+    """Runs episodes one after the other, each from its seed alone."""
+
+    def __init__(self, options: RolloutOptions, video: bool = False):
+        """Prepare.
+
+        Args:
+            options: what to roll out.
+            video: keep a frame per observation.
+
+        Raises:
+            ValueError: unknown task, setting, policy or robot.
+        """
+        self.options = options
+        self._video = video
+        self._robot: RobotModel = load_robot(options.robot)
+        self._task = make_task(options.task, options.setting)
+        self._policy = load_policy(options.policy, self._robot)
+        self._world: World | None = None
+
+    def _world_of(self, scene: SceneSpec) -> World:
+        if self._world is None:
+            size = self.options.image_size
+            self._world = World(
+                self._robot,
+                scene,
+                cameras=CAMERAS if self.options.cameras else (),
+                image_size=(size, size),
+                wrist_lag=WRIST_LAG if self.options.wrist_lag else 0.0,
+            )
+        else:
+            self._world.reset(scene)
+        return self._world
+
+    def close(self) -> None:
+        """Free what the pictures need."""
+        if self._world is not None:
+            self._world.close()
+
+    def run(self, seed: int, on_tick: Callable[[float], None] | None = None) -> Episode:
+        """One episode.
+
+        Args:
+            seed: of the scene and of the policy.
+            on_tick: called at every observation with the simulated seconds so far.
+        """
+        scene = self._task.sample(seed, self.options.instruction)
+        world = self._world_of(scene)
+        robot, policy = self._robot, self._policy
+        policy.reset()
+        scorer = Scorer(world)
+        optimizer = TrajectoryOptimizer(robot, TrajectoryConfig())
+        optimizer.reset(world.state())
+        controller = WholeBodyController(robot, WbcConfig())
+        controller.request_mode(Mode.POLICY)
+        schedule = ChunkSchedule(OBSERVATION_PERIOD, self.options.latency)
+        session = TaskSession(scene.instruction, 0, scene.time_limit, AGREEMENT)
+        log = TrajectoryLog(robot.joint_names)
+        frames: list[Frame] = []
+        period = round(OBSERVATION_PERIOD * NANOSECONDS)
+        verdict: Verdict | None = None
+        status, confidence, phase = TaskStatus.ONGOING, 0.0, ""
+        last_word = TaskStatus.ONGOING
+        end: int | None = None
+        inference = 0.0
+        started = time.perf_counter()
+        while True:
+            now = world.time
+            if verdict is not None and end is None:
+                end = now + round(SETTLE_SECONDS * NANOSECONDS)
+            if end is not None and now >= end and (scene.valid or scorer.done):
+                break
+            state = world.state()
+            if now % period == 0:
+                images = world.images() if self.options.cameras else {}
+                if verdict is None:
+                    observation = Observation(now, scene.instruction, state, images, world.scene_state())
+                    begun = time.perf_counter()
+                    chunk = _stamped(policy.infer(observation), session)
+                    inference += time.perf_counter() - begun
+                    verdict = session.judge(chunk)
+                    status, confidence = row_status(chunk)
+                    last_word = status
+                    phase = getattr(policy, "phase", "")
+                else:
+                    chunk = empty_chunk(Observation(now, "", state), policy)
+                schedule.add(chunk)
+                if self._video:
+                    views = {**images, OUTSIDE_CAMERA: world.photograph(OUTSIDE_CAMERA, OUTSIDE_SIZE, pretty=False)}
+                    frames.append(Frame(now, views, status, confidence, phase, controller.mode.value))
+                if on_tick is not None:
+                    on_tick(now / NANOSECONDS)
+            optimizer.observe(state)
+            for due in schedule.take(now) or ():
+                optimizer.add_chunk(due, now)
+            command = controller.update(now / NANOSECONDS, state, optimizer.sample(now))
+            world.step(command.joint)
+            scorer.update()
+            log.append(state, command.joint, command.status, status, confidence, phase)
+        wall = time.perf_counter() - started
+        score = scorer.result()
+        for collision in score.collisions:
+            log.event(round(collision.time * NANOSECONDS), "collision", str(collision))
+        assert verdict is not None
+        words = "" if verdict.status == "TERMINATED" else verdict.message
+        return Episode(
+            result=EpisodeResult(
+                seed=seed,
+                instruction=scene.instruction,
+                setting=scene.setting,
+                instruction_following=score.instruction_following,
+                success=score.success,
+                progress=score.progress,
+                task_status=last_word,
+                sim_seconds=world.time / NANOSECONDS,
+                wall_seconds=wall,
+                max_joint_jerk=score.max_joint_jerk,
+                limit_violations=score.limit_violations,
+                collisions=len(score.collisions),
+                failure=failure_of(score.success, score.failure, words),
+            ),
+            trajectory=log.trajectory(),
+            digest=score.digest,
+            frames=frames,
+            verdict=verdict.message,
+            inference_ms=1000.0 * inference / max(session.chunks, 1),
+        )
+
+
+def _stamped(chunk: ActionChunk, session: TaskSession) -> ActionChunk:
+    """The chunk as it would be on the wire: numbered within its task."""
+    return ActionChunk(
+        chunk.stamp,
+        session.chunks,
+        chunk.names,
+        chunk.dt,
+        chunk.values,
+        chunk.task_status,
+        chunk.confidence,
+        session.instruction,
+        chunk.policy,
+    )

@@ -1,0 +1,297 @@
+"""ROS node of the simulator: the robot's driver, its cameras and its room, behind the topics of the real ones.
+
+In lock step physics advances only when the command for the present stamp has come, as fast as the machine allows; in
+real time it advances by the wall clock, with the newest command, and holds when that is too old. Observations (cameras
+and ground truth) are taken at stamps that are whole multiples of the observation period.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import Any
+
+import rclpy
+from bytemini_core.join import StampJoin
+from bytemini_core.node import parameter
+from bytemini_core.ros import (
+    LATCHED_QOS,
+    command_qos,
+    depth_message,
+    image_message,
+    joint_command,
+    joint_state_message,
+    odometry_message,
+    scene_message,
+    sensor_qos,
+    stamp_of,
+    to_time,
+)
+from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
+from bytemini_description.robot import VERSIONS, load_robot
+from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import SceneState as SceneStateMsg
+from bytemini_msgs.srv import ResetWorld, ScoreEpisode
+from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
+from nav_msgs.msg import Odometry
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_srvs.srv import SetBool
+from tf2_msgs.msg import TFMessage
+
+from bytemini_sim.model import OUTSIDE_CAMERA
+from bytemini_sim.scoring import Scorer
+from bytemini_sim.tasks import make_task
+from bytemini_sim.world import WRIST_LAG, World
+
+COMMAND_AGE = 0.1
+"""Seconds after which, in real time, the driver holds for want of a command."""
+
+COMMAND_WAIT = 10.0
+"""Seconds of the machine's own clock after which, in lock step, the run is paused for want of a command."""
+
+OUTSIDE_SIZE = (480, 640)
+"""Height and width of the outside view, which is for people."""
+
+
+class SimNode(Node):
+    """A world with topics and services."""
+
+    def __init__(self) -> None:
+        super().__init__("bytemini_sim")
+        version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
+        task = parameter(self, "task", "pick_place", "task whose scene is set up at the start")
+        setting = parameter(self, "setting", "basic", "setting of the task")
+        seed = parameter(self, "seed", 0, "seed of the first scene", bounds=(0, 2**31 - 1))
+        self._lockstep = parameter(self, "lockstep", False, "wait for the command of every stamp; start paused")
+        cameras = parameter(self, "cameras", True, "draw the three cameras")
+        self._depth = parameter(self, "depth", False, "also publish aligned depth")
+        self._outside = parameter(self, "outside", False, "also publish the view from outside, for videos")
+        size = parameter(self, "image_size", 224, "height and width of the pictures, pixels", bounds=(16, 1280))
+        period = parameter(self, "observation_period", 0.1, "s between observations", bounds=(0.005, 10.0))
+        lag = parameter(self, "wrist_lag", False, f"delay wrist commands by the reported {WRIST_LAG} s")
+        self._period = round(period * NANOSECONDS)
+        scene = make_task(task, setting).sample(seed)
+        self._world = World(
+            load_robot(version),
+            scene,
+            cameras=CAMERAS if cameras else (),
+            image_size=(size, size),
+            wrist_lag=WRIST_LAG if lag else 0.0,
+        )
+        if cameras or self._outside:
+            self._world.photograph("head", (16, 16), pretty=False)  # no OpenGL: say so now, not in the middle
+        self._scorer = Scorer(self._world)
+        self._offset = 0
+        self._episode = 0
+        self._running = not self._lockstep
+        self._command: JointCommand | None = None
+        self._join = StampJoin(("joints", "base"))
+
+        qos = sensor_qos(self._lockstep)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
+        self._joints = self.create_publisher(JointState, "joint_states", qos)
+        self._odometry = self.create_publisher(Odometry, "odom", qos)
+        self._scene = self.create_publisher(SceneStateMsg, "sim/scene_state", qos)
+        self._transforms = self.create_publisher(TFMessage, "/tf", 10)
+        self._wrenches = {side: self.create_publisher(WrenchStamped, f"wrench/{side}", qos) for side in SIDES}
+        self._images = {
+            (camera, kind): self.create_publisher(Image, f"camera/{camera}/{topic}", qos)
+            for camera in (*self._world.cameras, *((OUTSIDE_CAMERA,) if self._outside else ()))
+            for kind, topic in (("color", "color/image_raw"), ("depth", "aligned_depth_to_color/image_raw"))
+            if kind == "color" or (self._depth and camera != OUTSIDE_CAMERA)
+        }
+        self._infos = {
+            camera: self.create_publisher(CameraInfo, f"camera/{camera}/color/camera_info", qos)
+            for camera in self._world.cameras
+        }
+        commands = command_qos(self._lockstep)
+        self.create_subscription(JointCommandMsg, "joint_command", lambda m: self._on_command("joints", m), commands)
+        self.create_subscription(TwistStamped, "cmd_vel", lambda m: self._on_command("base", m), commands)
+        self.create_service(ResetWorld, "sim/reset", self._on_reset)
+        self.create_service(ScoreEpisode, "sim/score", self._on_score)
+        self.create_service(SetBool, "sim/run", self._on_run)
+        self._description = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
+        self._description.publish(scene_message(self._world.scene_state()))
+        self.get_logger().info(f"{task}, {setting}, seed {seed}: {scene.instruction}")
+
+    @property
+    def now(self) -> int:
+        """Stamp of this instant: it never goes back, whatever is reset."""
+        return self._offset + self._world.time
+
+    # The loop
+
+    def run(self, executor: SingleThreadedExecutor) -> None:
+        """Simulate until the context ends."""
+        pace = time.monotonic() - self.now / NANOSECONDS
+        while rclpy.ok():
+            if not self._running:
+                executor.spin_once(timeout_sec=0.1)
+                pace = time.monotonic() - self.now / NANOSECONDS
+                continue
+            episode = self._episode
+            self._publish()
+            command = self._await(executor) if self._lockstep else self._newest(executor, pace)
+            if self._running and episode == self._episode:
+                self._world.step(command)
+                self._scorer.update()
+
+    def _await(self, executor: SingleThreadedExecutor) -> JointCommand | None:
+        """Lock step: the command for this very stamp."""
+        episode, deadline = self._episode, time.monotonic() + COMMAND_WAIT
+        while rclpy.ok() and self._running and episode == self._episode:
+            if self._command is not None and self._command.stamp == self.now:
+                return self._command
+            if time.monotonic() > deadline:
+                self._running = False
+                self.get_logger().error(
+                    f"no command for stamp {self.now / NANOSECONDS:.3f} s within {COMMAND_WAIT:g} s, paused: "
+                    "is the whole-body controller running in lock step?"
+                )
+            executor.spin_once(timeout_sec=0.5)
+        return None
+
+    def _newest(self, executor: SingleThreadedExecutor, pace: float) -> JointCommand | None:
+        """Real time: wait until this tick is over, then take the newest command unless it is too old."""
+        end = pace + (self.now + self._world.physics.tick) / NANOSECONDS
+        while (left := end - time.monotonic()) > 0:
+            executor.spin_once(timeout_sec=left)
+        executor.spin_once(timeout_sec=0)
+        if self._command is None or self.now - self._command.stamp > COMMAND_AGE * NANOSECONDS:
+            return None
+        return self._command
+
+    def _publish(self) -> None:
+        now = self.now
+        state = dataclasses.replace(self._world.state(), stamp=now)
+        # Clock first, joints last: who is woken by the joints finds the rest of this stamp already there.
+        self._clock_publisher.publish(Clock(clock=to_time(now)))
+        self._odometry.publish(odometry_message(state))
+        self._joints.publish(joint_state_message(state))
+        if now % self._period == 0:
+            self._publish_observation(now)
+            self._transforms.publish(TFMessage(transforms=[self._odom_transform(odometry_message(state))]))
+
+    def _publish_observation(self, now: int) -> None:
+        scene = dataclasses.replace(self._world.scene_state(), stamp=now)
+        self._scene.publish(scene_message(scene))
+        for side, wrench in self._world.wrenches().items():
+            message = WrenchStamped()
+            message.header.stamp, message.header.frame_id = to_time(now), f"{side}_hand_link"
+            force, torque = message.wrench.force, message.wrench.torque
+            force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
+            self._wrenches[side].publish(message)
+        if self._depth:
+            for camera, (image, depth) in self._world.images_and_depth().items():
+                self._images[camera, "depth"].publish(depth_message(depth, now, _optical(camera)))
+                self._publish_image(camera, image, now)
+        else:
+            for camera, image in self._world.images().items():
+                self._publish_image(camera, image, now)
+        if self._outside:
+            image = self._world.photograph(OUTSIDE_CAMERA, OUTSIDE_SIZE, pretty=False)
+            self._images[OUTSIDE_CAMERA, "color"].publish(image_message(image, now, "odom"))
+
+    def _publish_image(self, camera: str, image: Any, now: int) -> None:
+        self._infos[camera].publish(self._camera_info(camera, now))
+        self._images[camera, "color"].publish(image_message(image, now, _optical(camera)))
+
+    def _camera_info(self, camera: str, now: int) -> CameraInfo:
+        height, width = self._world.image_size
+        matrix = self._world.intrinsics(camera)
+        info = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+        info.header.stamp, info.header.frame_id = to_time(now), _optical(camera)
+        info.k = matrix.ravel()
+        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        info.p = [*matrix[0], 0.0, *matrix[1], 0.0, *matrix[2], 0.0]
+        return info
+
+    @staticmethod
+    def _odom_transform(odometry: Odometry) -> TransformStamped:
+        transform = TransformStamped(header=odometry.header, child_frame_id=odometry.child_frame_id)
+        position, translation = odometry.pose.pose.position, transform.transform.translation
+        translation.x, translation.y = position.x, position.y
+        transform.transform.rotation = odometry.pose.pose.orientation
+        return transform
+
+    # Callbacks
+
+    def _on_command(self, name: str, message: Any) -> None:
+        both = self._join.add(name, stamp_of(message), message)
+        if both is None:
+            return
+        try:
+            self._command = joint_command(both["joints"], both["base"])
+            self._world.robot.indices(self._command.names)
+        except (ValueError, KeyError) as error:
+            self._command = None
+            self.get_logger().warning(f"refused: {error}", throttle_duration_sec=1.0)
+
+    def _on_reset(self, request: ResetWorld.Request, response: ResetWorld.Response) -> ResetWorld.Response:
+        here = self._world.scene
+        try:
+            task = make_task(request.task or here.task, request.setting or ("basic" if request.task else here.setting))
+            scene = task.sample(request.seed, request.instruction or None)
+        except ValueError as error:
+            response.message = str(error)
+            return response
+        # The clock goes on at the next whole second: a gap that tells every node that the robot has been put elsewhere.
+        self._offset = (self.now // NANOSECONDS + 2) * NANOSECONDS
+        self._episode += 1
+        self._command = None
+        self._world.reset(scene)
+        self._scorer = Scorer(self._world)
+        self._running = not self._lockstep
+        self._description.publish(scene_message(self._world.scene_state()))
+        response.success, response.instruction = True, scene.instruction
+        return response
+
+    def _on_score(self, _: ScoreEpisode.Request, response: ScoreEpisode.Response) -> ScoreEpisode.Response:
+        score = self._scorer.result()
+        response.valid = True
+        response.instruction_following, response.success = score.instruction_following, score.success
+        response.progress, response.failure = score.progress, score.failure
+        response.collisions, response.limit_violations = len(score.collisions), score.limit_violations
+        response.max_joint_jerk, response.sim_seconds = score.max_joint_jerk, score.sim_seconds
+        response.scene = scene_message(dataclasses.replace(self._world.scene_state(), stamp=self.now))
+        response.trajectory_hash = score.digest
+        return response
+
+    def _on_run(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._running = request.data
+        response.success = True
+        return response
+
+
+def _optical(camera: str) -> str:
+    return f"{camera}_camera_optical_frame"
+
+
+def main() -> int:
+    """Console entry."""
+    rclpy.init()
+    node = None
+    try:
+        try:
+            node = SimNode()
+        except (ValueError, RuntimeError) as error:
+            print(f"sim_node: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.run(executor)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

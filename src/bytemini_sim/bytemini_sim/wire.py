@@ -1,0 +1,349 @@
+"""Episodes over the wire: the real nodes in lock step over DDS, and everything that crossed it.
+
+This process starts the stack that `bytemini_bringup.stack` describes, sets up each episode through the simulator's
+services, gives the task through the RunTask action, and listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from bytemini_bringup.processes import Processes
+from bytemini_bringup.stack import options as stack_options
+from bytemini_bringup.stack import stack
+from bytemini_core.join import StampJoin
+from bytemini_core.ros import image_array, joint_command, robot_state, sensor_qos
+from bytemini_core.types import CAMERAS, NANOSECONDS, Mode, TaskStatus, WbcStatus
+from bytemini_description.robot import load_robot
+from bytemini_msgs.action import RunTask
+from bytemini_msgs.msg import ActionChunk, ChunkReport, JointCommand, SceneState, WholeBodyReference
+from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.srv import ResetWorld, ScoreEpisode, SetMode
+from geometry_msgs.msg import TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import SetBool
+
+from bytemini_sim.episode import SETTLE_SECONDS, Episode, Frame, RolloutOptions, failure_of
+from bytemini_sim.model import OUTSIDE_CAMERA
+from bytemini_sim.results.report import EpisodeResult
+from bytemini_sim.results.trajectory import TrajectoryLog
+from bytemini_sim.scoring import REFUSAL_SECONDS
+from bytemini_sim.tasks import make_task
+
+READY_SECONDS = 60.0
+"""How long the stack may take to come up."""
+
+STALL_SECONDS = 20.0
+"""Seconds of the machine's own clock without progress after which an episode has failed."""
+
+DOMAINS = range(20, 100)
+"""ROS domains from which a rollout takes a free one, unless ROS_DOMAIN_ID is set."""
+
+TOPICS: dict[str, type] = {
+    "joint_states": JointState,
+    "odom": Odometry,
+    "joint_command": JointCommand,
+    "cmd_vel": TwistStamped,
+    "wbc/status": WbcStatusMsg,
+    "wbc/reference": WholeBodyReference,
+    "policy/action_chunk": ActionChunk,
+    "policy/task_status": TaskStatusMsg,
+    "trajectory/chunk_report": ChunkReport,
+    "sim/scene_state": SceneState,
+}
+"""What is recorded of every episode, beside the pictures."""
+
+
+class StackError(RuntimeError):
+    """The stack did not come up, or did not go on."""
+
+
+@contextlib.contextmanager
+def free_domain() -> Iterator[int]:
+    """A ROS domain that no other rollout on this machine uses; the one of ROS_DOMAIN_ID when it is set.
+
+    Raises:
+        StackError: all are taken.
+    """
+    if os.environ.get("ROS_DOMAIN_ID"):
+        yield int(os.environ["ROS_DOMAIN_ID"])
+        return
+    for domain in DOMAINS:
+        with Path(f"/tmp/bytemini-domain-{domain}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain
+            return
+    raise StackError(f"ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use by rollouts: wait, or set ROS_DOMAIN_ID")
+
+
+class WireRunner:
+    """Runs episodes through the nodes. A context manager: the stack comes up on entering and goes down on leaving."""
+
+    def __init__(self, options: RolloutOptions, logs: Path, record: bool = True):
+        """Prepare.
+
+        Args:
+            options: what to roll out.
+            logs: folder for the nodes' logs.
+            record: listen to the topics; without it an episode has a result but no trajectory, frames or bag.
+
+        Raises:
+            ValueError: unknown task, setting, policy or robot.
+        """
+        self.options = options
+        self._task = make_task(options.task, options.setting)
+        self._robot = load_robot(options.robot)
+        names = ("task", "setting", "policy", "robot", "latency", "cameras", "image_size", "wrist_lag")
+        chosen = {name: value for name, value in asdict(options).items() if name in names}
+        self._values = stack_options(**chosen, outside=options.outside and record, lockstep=True)
+        self._logs = logs
+        self._record = record
+        self._bag: list[tuple[str, bytes, int]] = []
+        self._exit = contextlib.ExitStack()
+        self._feedback: RunTask.Feedback | None = None
+        self._stamp = 0
+
+    def __enter__(self) -> WireRunner:
+        """Bring the stack up and wait until it can take a task."""
+        with contextlib.ExitStack() as stack_of_exits:
+            domain = stack_of_exits.enter_context(free_domain())
+            context = rclpy.Context()
+            rclpy.init(context=context, domain_id=domain)
+            stack_of_exits.callback(context.try_shutdown)
+            self._node = rclpy.create_node("rollout", context=context, start_parameter_services=False)
+            stack_of_exits.callback(self._node.destroy_node)
+            self._executor = SingleThreadedExecutor(context=context)
+            self._executor.add_node(self._node)
+            # Rollouts do without the frames' tree: nobody looks at it, and it would cost a process of its own.
+            processes = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
+            if os.environ.get("ROS_DOMAIN_ID"):
+                self._refuse_company([p.name for p in processes], domain)
+            environment = {"ROS_DOMAIN_ID": str(domain)}
+            self._processes = stack_of_exits.enter_context(
+                Processes(processes, self._logs, environment=environment)
+            )
+            self._connect()
+            self._exit = stack_of_exits.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Bring the stack down."""
+        self._exit.close()
+
+    def _refuse_company(self, names: list[str], domain: int) -> None:
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.1)
+            there = set(self._node.get_node_names()) & set(names)
+            if there:
+                raise StackError(
+                    f"ROS domain {domain} already has {', '.join(sorted(there))}: stop that stack, or set ROS_DOMAIN_ID "
+                    "to another number (unset, a free one is taken)"
+                )
+
+    def _connect(self) -> None:
+        node = self._node
+        self._reset = node.create_client(ResetWorld, "sim/reset")
+        self._score = node.create_client(ScoreEpisode, "sim/score")
+        self._run_sim = node.create_client(SetBool, "sim/run")
+        self._set_mode = node.create_client(SetMode, "wbc/set_mode")
+        self._run_task = ActionClient(node, RunTask, "run_task")
+        deep = QoSProfile(depth=2000, reliability=sensor_qos(True).reliability)
+        if self._record:
+            for topic, kind in TOPICS.items():
+                node.create_subscription(kind, topic, lambda cdr, t=topic: self._keep(t, cdr), deep, raw=True)
+            for camera in self._cameras():
+                topic = f"camera/{camera}/color/image_raw"
+                node.create_subscription(Image, topic, lambda cdr, t=topic: self._keep(t, cdr), deep, raw=True)
+        else:
+            node.create_subscription(Odometry, "odom", lambda cdr: self._hear(cdr), deep, raw=True)
+        deadline = time.monotonic() + READY_SECONDS
+        waiting: dict[str, Callable[[], bool]] = {
+            client.srv_name: client.service_is_ready
+            for client in (self._reset, self._score, self._run_sim, self._set_mode)
+        }
+        waiting["run_task"] = self._run_task.server_is_ready
+        while waiting:
+            self._processes.check()
+            self._executor.spin_once(timeout_sec=0.05)
+            waiting = {name: ready for name, ready in waiting.items() if not ready()}
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{', '.join(waiting)} did not come up within {READY_SECONDS:g} s: see the logs in {self._logs}"
+                )
+
+    def _cameras(self) -> tuple[str, ...]:
+        outside = (OUTSIDE_CAMERA,) if self._values["outside"] else ()
+        return (*(CAMERAS if self.options.cameras else ()), *outside)
+
+    def _hear(self, cdr: bytes) -> int:
+        # Every recorded message begins with a header: encapsulation (4 bytes), seconds, nanoseconds.
+        seconds, nanoseconds = struct.unpack_from("<iI", cdr, 4)
+        self._stamp = max(self._stamp, seconds * NANOSECONDS + nanoseconds)
+        return seconds * NANOSECONDS + nanoseconds
+
+    def _keep(self, topic: str, cdr: bytes) -> None:
+        self._bag.append((topic, cdr, self._hear(cdr)))
+
+    def _wait(self, future: Any, what: str, on_tick: Callable[[float], None] | None = None, start: int = 0) -> Any:
+        """The result of a future, as long as simulated time goes on."""
+        heard, deadline, told = self._stamp, time.monotonic() + STALL_SECONDS, -1
+        while not future.done():
+            self._executor.spin_once(timeout_sec=0.2)
+            if self._stamp != heard:
+                heard, deadline = self._stamp, time.monotonic() + STALL_SECONDS
+                if on_tick is not None and (tenth := (self._stamp - start) * 10 // NANOSECONDS) != told:
+                    told = tenth
+                    on_tick((self._stamp - start) / NANOSECONDS)
+            elif time.monotonic() > deadline:
+                self._processes.check()
+                raise StackError(f"{what}: nothing happened for {STALL_SECONDS:g} s, see the logs in {self._logs}")
+            else:
+                self._processes.check()
+        return future.result()
+
+    def _call(self, client: Any, request: Any) -> Any:
+        return self._wait(client.call_async(request), client.srv_name)
+
+    def run(self, seed: int, on_tick: Callable[[float], None] | None = None) -> Episode:
+        """One episode.
+
+        Args:
+            seed: of the scene.
+            on_tick: called now and then with the simulated seconds so far.
+
+        Raises:
+            StackError: a process died or nothing goes on.
+            ValueError: the instruction names what the catalogue has not.
+        """
+        o = self.options
+        self._call(self._run_sim, SetBool.Request(data=False))
+        # The simulator puts the robot elsewhere at once: the controller starts anew from what it then measures, as
+        # after an emergency stop.
+        for mode in (Mode.ESTOP, Mode.HOLD):
+            self._call(self._set_mode, SetMode.Request(mode=mode.value))
+        request = ResetWorld.Request(task=o.task, setting=o.setting, seed=seed, instruction=o.instruction or "")
+        answer = self._call(self._reset, request)
+        if not answer.success:
+            raise ValueError(answer.message)
+        scene = self._task.sample(seed, o.instruction)
+        self._drain()
+        self._bag.clear()
+        self._feedback = None
+        goal = RunTask.Goal(instruction=answer.instruction, time_limit=scene.time_limit)
+        handle = self._wait(self._run_task.send_goal_async(goal, feedback_callback=self._on_feedback), "run_task")
+        if not handle.accepted:
+            raise StackError(f"the policy refuses the task: {answer.instruction!r}")
+        self._await_feedback()
+        started, start = time.perf_counter(), self._stamp
+        self._call(self._run_sim, SetBool.Request(data=True))
+        result = self._wait(handle.get_result_async(), "run_task", on_tick, start).result
+        score = self._settle(scene.valid)
+        wall = time.perf_counter() - started
+        self._drain()
+        status = {RunTask.Result.TERMINATED: TaskStatus.TERMINATED, RunTask.Result.INVALID: TaskStatus.INVALID}
+        words = "" if result.status == RunTask.Result.TERMINATED else result.message
+        bag = list(self._bag)
+        trajectory, frames = self._replay(bag)
+        for words_of in score.failure.split("; ") if score.collisions else ():
+            trajectory.event(self._stamp, "collision", words_of)
+        return Episode(
+            result=EpisodeResult(
+                seed=seed,
+                instruction=answer.instruction,
+                setting=o.setting,
+                instruction_following=score.instruction_following,
+                success=score.success,
+                progress=score.progress,
+                task_status=status.get(result.status, TaskStatus.ONGOING),
+                sim_seconds=score.sim_seconds,
+                wall_seconds=wall,
+                max_joint_jerk=score.max_joint_jerk,
+                limit_violations=score.limit_violations,
+                collisions=score.collisions,
+                failure=failure_of(score.success, score.failure, words),
+            ),
+            trajectory=trajectory.trajectory(),
+            digest=score.trajectory_hash,
+            frames=frames,
+            bag=bag,
+            verdict=result.message,
+            inference_ms=1000.0 * result.mean_inference_time,
+        )
+
+    def _on_feedback(self, message: Any) -> None:
+        self._feedback = message.feedback
+
+    def _await_feedback(self) -> None:
+        deadline = time.monotonic() + STALL_SECONDS
+        while self._feedback is None:
+            self._processes.check()
+            self._executor.spin_once(timeout_sec=0.1)
+            if time.monotonic() > deadline:
+                raise StackError(f"the policy accepted the task but did not begin it: see the logs in {self._logs}")
+
+    def _settle(self, valid: bool) -> Any:
+        """Let things come to rest, pause, and ask what it was worth."""
+        end = SETTLE_SECONDS if valid else REFUSAL_SECONDS
+        score = self._call(self._score, ScoreEpisode.Request())
+        first = score.sim_seconds if valid else 0.0
+        while score.sim_seconds < first + end:
+            self._executor.spin_once(timeout_sec=0.05)
+            score = self._call(self._score, ScoreEpisode.Request())
+        self._call(self._run_sim, SetBool.Request(data=False))
+        return self._call(self._score, ScoreEpisode.Request())
+
+    def _drain(self) -> None:
+        """Take what is still under way to us."""
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def _replay(self, bag: list[tuple[str, bytes, int]]) -> tuple[TrajectoryLog, list[Frame]]:
+        """The motion and the pictures that the recorded messages tell."""
+        log = TrajectoryLog(self._robot.joint_names)
+        frames: list[Frame] = []
+        ticks = StampJoin(("joint_states", "odom", "joint_command", "cmd_vel", "wbc/status"))
+        pictures = StampJoin(self._cameras()) if self._cameras() else None
+        status, confidence, phase, mode = TaskStatus.ONGOING, 0.0, "", Mode.HOLD
+        for topic, cdr, stamp in sorted(bag, key=lambda entry: entry[2]):
+            if topic == "policy/task_status":
+                word = deserialize_message(cdr, TaskStatusMsg)
+                status, confidence, phase = TaskStatus(word.status), word.confidence, word.phase
+            elif topic.startswith("camera/"):
+                image = image_array(deserialize_message(cdr, Image))
+                views = pictures.add(topic.split("/")[1], stamp, image) if pictures else None
+                if views is not None:
+                    frames.append(Frame(stamp, views, status, confidence, phase, mode.value))
+            elif topic in ("joint_states", "odom", "joint_command", "cmd_vel", "wbc/status"):
+                tick = ticks.add(topic, stamp, deserialize_message(cdr, TOPICS[topic]))
+                if tick is not None:
+                    mode = Mode(tick["wbc/status"].mode)
+                    log.append(
+                        robot_state(tick["joint_states"], tick["odom"]),
+                        joint_command(tick["joint_command"], tick["cmd_vel"]),
+                        WbcStatus(stamp, mode, active=tuple(tick["wbc/status"].active)),
+                        status,
+                        confidence,
+                        phase,
+                    )
+        return log, frames

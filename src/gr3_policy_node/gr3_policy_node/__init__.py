@@ -1,0 +1,1 @@
+"""The policy server: one Policy interface, served as a ROS node."""

@@ -1,0 +1,243 @@
+"""ROS node of the policy: observations in, action chunks out, tasks by the RunTask action.
+
+A task begins when the whole-body controller has given the robot to the policy, and ends with one of RunTask's codes;
+the controller then holds. Inference runs in `gr3_policy_node.worker`, off the executor.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from bytemini_core.join import StampJoin
+from bytemini_core.node import parameter, run_node
+from bytemini_core.ros import (
+    StateSubscription,
+    chunk_message,
+    command_qos,
+    image_array,
+    scene_state,
+    sensor_qos,
+    stamp_of,
+    to_time,
+)
+from bytemini_core.types import Mode, Observation, RobotState
+from bytemini_description.robot import VERSIONS, load_robot
+from bytemini_msgs.action import RunTask
+from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
+from bytemini_msgs.msg import SceneState as SceneStateMsg
+from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.srv import SetMode
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+from sensor_msgs.msg import Image
+
+from gr3_policy_node.backends import POLICIES, load_policy
+from gr3_policy_node.session import Verdict
+from gr3_policy_node.worker import PolicyWorker, Step, Task, row_status
+
+OBSERVATION_SILENCE = 1.0
+"""Seconds without a complete observation after which a running task has failed (real time only)."""
+
+
+class PolicyNode(Node):
+    """Serves one policy."""
+
+    def __init__(self) -> None:
+        super().__init__("gr3_policy")
+        version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
+        name = parameter(self, "policy", "expert", "which policy", choices=POLICIES)
+        seed = parameter(self, "seed", 0, "seed of what is random in the policy", bounds=(0, 2**31 - 1))
+        self._lockstep = parameter(self, "lockstep", False, "answer every observation, in order")
+        self._time_limit = parameter(self, "time_limit", 60.0, "s a task may take by default", bounds=(0.1, 3600.0))
+        self._agreement = parameter(self, "agreement", 3, "consecutive chunks that must agree on the end", bounds=(1, 50))
+        policy = load_policy(name, load_robot(version), seed)
+        self._metadata = policy.metadata
+        self._steps: deque[Step] = deque()
+        self._goals: dict[Task, tuple[ServerGoalHandle, Future]] = {}
+        self._owned = False
+        self._heard = dict.fromkeys(self._inputs(), time.monotonic())
+        self._join = StampJoin(self._inputs())
+
+        self._chunks = self.create_publisher(ActionChunkMsg, "policy/action_chunk", command_qos(self._lockstep))
+        self._statuses = self.create_publisher(TaskStatusMsg, "policy/task_status", 10)
+        self._guard = self.create_guard_condition(self._on_steps)
+        self._worker = PolicyWorker(policy, time.perf_counter, self._on_step, answer_all=self._lockstep)
+        self._set_mode = self.create_client(SetMode, "wbc/set_mode")
+        self.create_subscription(WbcStatusMsg, "wbc/status", self._on_wbc_status, 10)
+        self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
+        qos = sensor_qos(self._lockstep)
+        for camera in self._metadata.cameras:
+            topic = f"camera/{camera}/color/image_raw"
+            self.create_subscription(Image, topic, lambda m, c=camera: self._on_image(c, m), qos)
+        if self._metadata.privileged:
+            self.create_subscription(SceneStateMsg, "sim/scene_state", self._on_scene, qos)
+        self._server = ActionServer(
+            self,
+            RunTask,
+            "run_task",
+            execute_callback=self._execute,
+            goal_callback=self._on_goal,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        )
+        self.create_timer(0.2, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        privileged = ", reads the simulator's truth (simulation only)" if self._metadata.privileged else ""
+        self.get_logger().info(f"policy {self._metadata.name} is ready{privileged}")
+
+    def destroy_node(self) -> None:
+        """Stop the inference thread first."""
+        self._worker.stop()
+        super().destroy_node()
+
+    def _inputs(self) -> tuple[str, ...]:
+        return ("state", *self._metadata.cameras, *(("scene",) if self._metadata.privileged else ()))
+
+    # Observations
+
+    def _on_state(self, state: RobotState) -> None:
+        self._add("state", state.stamp, state)
+
+    def _on_scene(self, message: SceneStateMsg) -> None:
+        self._add("scene", stamp_of(message), scene_state(message))
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        try:
+            image = image_array(message)
+        except ValueError as error:
+            self._refuse(f"{camera} camera: {error}")
+            return
+        self._add(camera, stamp_of(message), image)
+
+    def _add(self, name: str, stamp: int, value: Any) -> None:
+        self._heard[name] = time.monotonic()
+        inputs = self._join.add(name, stamp, value)
+        if inputs is None:
+            return
+        images = {camera: inputs[camera] for camera in self._metadata.cameras}
+        self._worker.submit(Observation(stamp, "", inputs["state"], images, inputs.get("scene")))
+
+    def _refuse(self, reason: str) -> None:
+        self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
+
+    # Chunks
+
+    def _on_step(self, step: Step) -> None:
+        self._steps.append(step)
+        self._guard.trigger()
+
+    def _on_steps(self) -> None:
+        while self._steps:
+            step = self._steps.popleft()
+            self._chunks.publish(chunk_message(step.chunk))
+            if step.task is None:
+                continue
+            status = self._status_message(step)
+            self._statuses.publish(status)
+            goal, done = self._goals.get(step.task, (None, None))
+            if goal is None:
+                continue
+            goal.publish_feedback(RunTask.Feedback(task_status=status, elapsed=step.elapsed, chunks=step.chunks))
+            if step.verdict is not None:
+                self._finish(step.task, step.verdict, step)
+
+    def _status_message(self, step: Step) -> TaskStatusMsg:
+        status, confidence = row_status(step.chunk)
+        message = TaskStatusMsg(
+            instruction=step.chunk.instruction,
+            status=int(status),
+            confidence=confidence,
+            phase=step.phase,
+            progress=float("nan"),
+        )
+        message.header.stamp = to_time(step.chunk.stamp)
+        return message
+
+    # Tasks
+
+    def _on_goal(self, goal: RunTask.Goal) -> GoalResponse:
+        if not goal.instruction.strip():
+            self._refuse("the instruction is empty: say what to do, like 'put the apple into the basket'")
+            return GoalResponse.REJECT
+        if not 0.0 <= goal.time_limit <= 3600.0:
+            self._refuse(f"time limit {goal.time_limit} s, expected 0 (the default) to 3600 s")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    async def _execute(self, goal: ServerGoalHandle) -> RunTask.Result:
+        for other in list(self._goals):
+            self._finish(other, Verdict("PREEMPTED", "another task took over"))
+        request = goal.request
+        task = Task(request.instruction, request.time_limit or self._time_limit, self._agreement)
+        done: Future = Future(executor=self.executor)
+        self._goals[task] = (goal, done)
+        refused = await self._take_robot(Mode.POLICY)
+        if refused:
+            self._finish(task, Verdict("FAULTED", refused))
+        elif not done.done():
+            self._heard = dict.fromkeys(self._heard, time.monotonic())
+            self._worker.start(task)
+            # The operator's first feedback says that the task is under way.
+            status = TaskStatusMsg(instruction=task.instruction, phase="started", progress=float("nan"))
+            goal.publish_feedback(RunTask.Feedback(task_status=status))
+        result: RunTask.Result = await done
+        if result.status != RunTask.Result.PREEMPTED or goal.is_cancel_requested:
+            await self._take_robot(Mode.HOLD)
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif result.status in (RunTask.Result.TERMINATED, RunTask.Result.INVALID):
+            goal.succeed()
+        else:
+            goal.abort()
+        return result
+
+    async def _take_robot(self, mode: Mode) -> str:
+        """Ask the controller for a mode; the reason when it refuses, else an empty string."""
+        self._owned = False
+        if not self._set_mode.service_is_ready():
+            return "the whole-body controller does not answer: is wbc_controller running?"
+        answer = await self._set_mode.call_async(SetMode.Request(mode=mode.value))
+        return "" if answer.success else f"the controller refuses {mode.value}: {answer.message}"
+
+    def _finish(self, task: Task, verdict: Verdict, step: Step | None = None) -> None:
+        self._worker.end(task)
+        _, done = self._goals.pop(task)
+        result = RunTask.Result(status=getattr(RunTask.Result, verdict.status), message=verdict.message)
+        if step is not None:
+            result.elapsed, result.chunks = step.elapsed, step.chunks
+            result.mean_inference_time = step.mean_inference_time
+        self.get_logger().info(f"{verdict.status}: {task.instruction} ({verdict.message})")
+        done.set_result(result)
+
+    def _on_wbc_status(self, message: WbcStatusMsg) -> None:
+        if message.mode == WbcStatusMsg.POLICY:
+            self._owned = True
+        elif self._owned:
+            self._owned = False
+            for task in list(self._goals):
+                reason = message.reason or "another owner took over"
+                self._finish(task, Verdict("FAULTED", f"the controller went to {message.mode}: {reason}"))
+
+    def _watch(self) -> None:
+        for task, (goal, _) in list(self._goals.items()):
+            if goal.is_cancel_requested:
+                self._finish(task, Verdict("PREEMPTED", "cancelled"))
+                continue
+            silent = [n for n, heard in self._heard.items() if time.monotonic() - heard > OBSERVATION_SILENCE]
+            if silent and not self._lockstep and self._owned:
+                reason = f"no {', '.join(silent)} for {OBSERVATION_SILENCE:g} s: is it publishing?"
+                self._finish(task, Verdict("FAULTED", reason))
+
+
+def main() -> int:
+    """Console entry."""
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

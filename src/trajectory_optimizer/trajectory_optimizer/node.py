@@ -1,0 +1,114 @@
+"""ROS node of the trajectory optimizer: chunks in, a reference for every robot state out.
+
+In real time a chunk is taken when it arrives; in lock step when it is due (`trajectory_optimizer.schedule`). Everything
+that decides is in `trajectory_optimizer.optimizer`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bytemini_core.node import parameter, run_node
+from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
+from bytemini_core.types import NANOSECONDS, ActionChunk, RobotState
+from bytemini_description.robot import VERSIONS, load_robot
+from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
+from bytemini_msgs.msg import ChunkReport as ChunkReportMsg
+from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
+from rclpy.node import Node
+
+from trajectory_optimizer.config import TrajectoryConfig
+from trajectory_optimizer.optimizer import TrajectoryOptimizer
+from trajectory_optimizer.report import ChunkReport
+from trajectory_optimizer.schedule import ChunkSchedule
+
+STATE_SILENCE = 0.5
+"""Seconds between two robot states after which motion starts anew from what is measured."""
+
+
+class TrajectoryOptimizerNode(Node):
+    """Action chunks and robot states in, whole-body references and chunk reports out."""
+
+    def __init__(self) -> None:
+        super().__init__("trajectory_optimizer")
+        version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
+        lockstep = parameter(self, "lockstep", False, "take chunks when they are due in simulated time, wait for them")
+        period = parameter(
+            self, "observation_period", 0.1, "s between observations, in lock step", bounds=(0.005, 10.0)
+        )
+        latency = parameter(self, "latency", 0.05, "s from observation to chunk, in lock step", bounds=(0.0, 2.0))
+        self._optimizer = TrajectoryOptimizer(load_robot(version), TrajectoryConfig())
+        self._schedule = ChunkSchedule(period, latency) if lockstep else None
+        self._waiting: RobotState | None = None
+        self._heard = -round(2 * STATE_SILENCE * NANOSECONDS)
+
+        qos = command_qos(lockstep)
+        self._references = self.create_publisher(WholeBodyReferenceMsg, "wbc/reference", qos)
+        self._reports = self.create_publisher(ChunkReportMsg, "trajectory/chunk_report", 10)
+        self._subscription = StateSubscription(self, lockstep, self._on_state, self._refuse)
+        self.create_subscription(ActionChunkMsg, "policy/action_chunk", self._on_chunk, qos)
+
+    def _refuse(self, reason: str) -> None:
+        self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
+
+    def _on_state(self, state: RobotState) -> None:
+        silent = state.stamp - self._heard
+        self._heard = state.stamp
+        if silent > STATE_SILENCE * NANOSECONDS or silent < 0:
+            # At the start, and when the robot was out of sight: it may be anywhere, every plan is void.
+            self._optimizer.reset(state)
+        else:
+            self._optimizer.observe(state)
+        self._waiting = state
+        self._answer()
+
+    def _on_chunk(self, message: ActionChunkMsg) -> None:
+        try:
+            chunk = action_chunk(message)
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        if self._schedule is None:
+            self._take(chunk, self.get_clock().now().nanoseconds)
+        else:
+            self._schedule.add(chunk)
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer the newest state, once every chunk that is due has come."""
+        if self._waiting is None:
+            return
+        now = self._waiting.stamp
+        if self._schedule is not None:
+            chunks = self._schedule.take(now)
+            if chunks is None:
+                return
+            for chunk in chunks:
+                self._take(chunk, now)
+        self._waiting = None
+        self._references.publish(reference_message(self._optimizer.sample(now)))
+
+    def _take(self, chunk: ActionChunk, now: int) -> None:
+        report = self._optimizer.add_chunk(chunk, now)
+        if not report.accepted:
+            self._refuse(f"chunk {chunk.sequence} of {chunk.policy}: {report.reason}")
+        self._reports.publish(chunk_report_message(report))
+
+
+def chunk_report_message(report: ChunkReport) -> ChunkReportMsg:
+    """A report as bytemini_msgs/ChunkReport: the fields of both have the same names."""
+    message = ChunkReportMsg()
+    message.header.stamp = to_time(report.stamp)
+    for name in message.get_fields_and_field_types():
+        if name != "header":
+            setattr(message, name, getattr(report, name))
+    return message
+
+
+def main() -> int:
+    """Console entry."""
+    return run_node(TrajectoryOptimizerNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

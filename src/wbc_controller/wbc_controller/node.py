@@ -1,0 +1,150 @@
+"""ROS node of the whole-body controller: the last gate, and the only publisher of joint commands.
+
+It answers every robot state with one command. In lock step it first waits for the reference of the same stamp; in real
+time it takes the newest. Everything that decides is in `wbc_controller.controller`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bytemini_core.join import StampJoin
+from bytemini_core.node import parameter, run_node
+from bytemini_core.ros import (
+    LATCHED_QOS,
+    StateSubscription,
+    base_twist_message,
+    command_qos,
+    joint_command_message,
+    wbc_status_message,
+    whole_body_reference,
+)
+from bytemini_core.types import NANOSECONDS, Mode, RobotState, WbcStatus, WholeBodyReference
+from bytemini_description.robot import VERSIONS, load_robot
+from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
+from bytemini_msgs.srv import SetMode
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import Bool
+
+from wbc_controller.controller import WbcConfig, WholeBodyController
+
+STATE_SILENCE = 0.1
+"""Seconds without a robot state after which the controller says that it holds."""
+
+
+class WbcNode(Node):
+    """State and references in, joint commands and base twist out."""
+
+    def __init__(self) -> None:
+        super().__init__("wbc_controller")
+        version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
+        self._lockstep = parameter(self, "lockstep", False, "wait for the reference of each state's stamp")
+        self._controller = WholeBodyController(load_robot(version), WbcConfig())
+        self._join = StampJoin(("state", "reference"))
+        self._reference: WholeBodyReference | None = None
+        self._status = WbcStatus(stamp=0, mode=Mode.HOLD, reason="no robot state yet")
+        self._refused = 0
+        self._ticks = 0
+        self._heard = time.monotonic()
+
+        qos = command_qos(self._lockstep)
+        self._commands = self.create_publisher(JointCommandMsg, "joint_command", qos)
+        self._base = self.create_publisher(TwistStamped, "cmd_vel", qos)
+        self._statuses = self.create_publisher(WbcStatusMsg, "wbc/status", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
+        self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
+        self.create_subscription(Bool, "estop", self._on_estop, LATCHED_QOS)
+        self.create_service(SetMode, "wbc/set_mode", self._on_set_mode)
+        # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(STATE_SILENCE / 2, self._watch, clock=steady)
+        self.create_timer(1.0, self._diagnose, clock=steady)
+
+    def _refuse(self, reason: str) -> None:
+        self._refused += 1
+        self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
+
+    def _on_state(self, state: RobotState) -> None:
+        self._heard = time.monotonic()
+        if self._lockstep:
+            self._answer(self._join.add("state", state.stamp, state))
+        else:
+            self._tick(self.get_clock().now().nanoseconds, state, self._reference)
+
+    def _on_reference(self, message: WholeBodyReferenceMsg) -> None:
+        try:
+            reference = whole_body_reference(message)
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        if self._lockstep:
+            self._answer(self._join.add("reference", reference.stamp, reference))
+        else:
+            self._reference = reference
+
+    def _answer(self, both: dict[str, object] | None) -> None:
+        if both is not None:
+            state = both["state"]
+            assert isinstance(state, RobotState)
+            self._tick(state.stamp, state, both["reference"])  # type: ignore[arg-type]
+
+    def _tick(self, now: int, state: RobotState, reference: WholeBodyReference | None) -> None:
+        started = time.perf_counter()
+        command = self._controller.update(now / NANOSECONDS, state, reference)
+        self._commands.publish(joint_command_message(command.joint))
+        self._base.publish(base_twist_message(command.joint))
+        self._ticks += 1
+        before, self._status = self._status, command.status
+        if (before.mode, before.reason) != (command.status.mode, command.status.reason):
+            self.get_logger().info(f"{command.status.mode.value}: {command.status.reason or 'ready'}")
+        message = wbc_status_message(command.status)
+        message.solve_time = time.perf_counter() - started
+        message.refused += self._refused
+        self._statuses.publish(message)
+
+    def _on_estop(self, message: Bool) -> None:
+        if message.data:
+            self._controller.request_mode(Mode.ESTOP)
+
+    def _on_set_mode(self, request: SetMode.Request, response: SetMode.Response) -> SetMode.Response:
+        try:
+            mode = Mode(request.mode)
+        except ValueError:
+            response.message = f"mode is {request.mode!r}, expected {', '.join(Mode)}"
+            return response
+        response.success, response.message = self._controller.request_mode(mode)
+        return response
+
+    def _watch(self) -> None:
+        if not self._lockstep and time.monotonic() - self._heard > STATE_SILENCE:
+            reason = f"no robot state for {STATE_SILENCE} s: is the driver or the simulator running?"
+            self._statuses.publish(wbc_status_message(WbcStatus(self._status.stamp, Mode.HOLD, reason)))
+
+    def _diagnose(self) -> None:
+        ticks, self._ticks = self._ticks, 0
+        entry = DiagnosticStatus(name="wbc_controller", hardware_id="bytemini", message=self._status.reason)
+        entry.level = DiagnosticStatus.OK if not self._status.reason else DiagnosticStatus.WARN
+        entry.values = [
+            KeyValue(key="mode", value=self._status.mode.value),
+            KeyValue(key="ticks_per_second", value=str(ticks)),
+            KeyValue(key="refused", value=str(self._refused + self._status.refused)),
+        ]
+        message = DiagnosticArray(status=[entry])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Console entry."""
+    return run_node(WbcNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
