@@ -1,0 +1,1 @@
+"""Action chunks become one smooth motion: pure pursuit and minimum jerk, seamless across chunks."""

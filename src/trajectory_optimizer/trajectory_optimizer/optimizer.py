@@ -1,0 +1,387 @@
+"""`TrajectoryOptimizer`: action chunks in, a whole-body reference out (GR-3 report, section 4.2).
+
+One thread calls `reset`, `observe`, `add_chunk` and `brake`; `sample` may be called from any other at any time: it
+reads one immutable plan, which those replace in one assignment, and never waits for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from bytemini_core.types import (
+    NANOSECONDS,
+    ActionChunk,
+    BaseReference,
+    Mode,
+    RobotState,
+    TaskStatus,
+    WholeBodyReference,
+)
+from bytemini_description.robot import RobotModel
+from numpy.typing import NDArray
+
+from trajectory_optimizer.chunk_fusion import ChunkPath, chunk_path
+from trajectory_optimizer.config import TrajectoryConfig
+from trajectory_optimizer.history import History, Moment
+from trajectory_optimizer.layout import Layout, make_layout
+from trajectory_optimizer.plan import Plan, Segment
+from trajectory_optimizer.planner import Planner, Solution
+from trajectory_optimizer.pursuit import Pursuit, pursue
+from trajectory_optimizer.report import ChunkReport, Splice
+
+__all__ = ["ChunkReport", "TrajectoryConfig", "TrajectoryOptimizer"]
+
+Array = NDArray[np.float64]
+
+HISTORY = 3 * NANOSECONDS
+
+
+@dataclass(slots=True)
+class _Task:
+    """What is known of the chunks in force."""
+
+    paths: list[ChunkPath] = field(default_factory=list)
+    stop: float = 0.0
+    braking: float = 0.0
+    over: bool = True
+
+
+class TrajectoryOptimizer:
+    """Splices chunks into one motion within limits; see the package's README for the method."""
+
+    def __init__(
+        self,
+        robot: RobotModel,
+        config: TrajectoryConfig | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Make an optimiser; it holds from its first `reset` or `observe`.
+
+        Args:
+            robot: names and limits.
+            config: parameters; None for the defaults.
+            clock: s, measures `ChunkReport.solve_time`.
+        """
+        self.robot = robot
+        self.config = config or TrajectoryConfig()
+        self._clock = clock
+        self._history = History(HISTORY)
+        self._layouts: dict[tuple[str, ...], tuple[Layout, Planner]] = {}
+        self._plan: Plan | None = None
+        self._task = _Task()
+        self._sequence, self._stamp, self._instruction = -1, -1, ""
+        self._barrier, self._why = -1, ""
+        self._yaw = 0.0
+        self._state: RobotState | None = None
+        self._use(robot.policy_columns)
+        self._planner.warm()
+
+    def reset(self, state: RobotState) -> None:
+        """Hold where `state` is, forget every chunk; also how a new owner of the robot starts.
+
+        Raises:
+            ValueError: a joint of the robot is missing in `state`.
+        """
+        self._state = state
+        self._yaw = float(state.base_pose[2])
+        self._task = _Task()
+        self._sequence, self._stamp, self._instruction = -1, -1, ""
+        self._barrier, self._why = -1, ""
+        self._use(self.robot.policy_columns)
+        rest = self._planner.rest(state.stamp, self._measured(self._layout, state))
+        self._publish(Plan(rest, rest))
+        self._history.clear()
+        self._remember(state)
+
+    def observe(self, state: RobotState) -> None:
+        """Record odometry; re-plan where a path reaches beyond the present plan. Call at every control tick.
+
+        The first state resets.
+        """
+        if self._plan is None:
+            self.reset(state)
+        plan = self._current()
+        self._state = state
+        self._remember(state)
+        segment = plan.after
+        task = self._task
+        if not task.paths or task.stop - segment.progress - segment.law.end < 1e-6:
+            return
+        if (state.stamp - segment.splice) * 1e-9 > 0.5 * self._planner.reach:
+            self._replan(state.stamp)
+
+    def add_chunk(self, chunk: ActionChunk, now: int) -> ChunkReport:
+        """Take in a chunk: refuse it with a reason, or re-plan the whole motion from the present reference.
+
+        Args:
+            chunk: the policy's word; k = 0 settles.
+            now: ns, the present.
+        """
+        started = self._clock()
+        self._current()
+        reason = self._refusal(chunk, now)
+        if reason:
+            return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
+        if chunk.names != self._layout.names and chunk.horizon:
+            reason = self._change_layout(chunk.names, now)
+            if reason:
+                return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
+        targets, reason = self._targets(chunk)
+        if reason:
+            return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
+        fresh = self._task.over or chunk.sequence == 0 or chunk.instruction != self._instruction
+        if len(targets) == 0:
+            self._accept(chunk)
+            self._settle(now)
+            return ChunkReport(chunk.stamp, chunk.sequence, True, solve_time=self._clock() - started)
+
+        splice, old = self._splice(now)
+        moment = self._history.at(chunk.stamp)
+        consumed = old.consumed(splice)
+        path = chunk_path(moment.reference, targets, chunk.dt, moment.consumed, self._layout.limits.crisp)
+        state = old.at(splice)
+        pursuit = self._pursue(path, consumed, state[0])
+        reason = self._too_far(path, consumed - path.offset + pursuit.shift, chunk.dt, state[0])
+        if reason:
+            return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
+        if pursuit.shift:
+            path = ChunkPath(path.rows, path.slopes, path.dt, path.offset - pursuit.shift)
+        older = [] if fresh else self._task.paths[: self.config.fused - 1]
+        task = _Task([path, *older], path.offset + path.end, self.config.braking, over=False)
+        solution = self._planner.solve(old, splice, task.paths, task.stop, task.braking)
+        elapsed = self._clock() - started
+        if self.config.deadline is not None and elapsed > self.config.deadline:
+            return ChunkReport(chunk.stamp, chunk.sequence, False, f"late: took {elapsed:.4f} s, the old plan goes on")
+        self._accept(chunk)
+        self._task = task
+        self._adopt(old, solution)
+        return ChunkReport(
+            stamp=chunk.stamp,
+            sequence=chunk.sequence,
+            accepted=True,
+            delay_actions=(consumed - moment.consumed) / chunk.dt,
+            shift=pursuit.shift,
+            rate=solution.rate,
+            bounded=solution.bounded,
+            fused=len(task.paths),
+            solve_time=self._clock() - started,
+            splice=Splice(
+                splice,
+                old,
+                solution.segment,
+                path,
+                older[0] if older else None,
+                consumed,
+                solution.deviation,
+                solution.jerk,
+                chunk.dt,
+                targets,
+            ),
+        )
+
+    def sample(self, now: int) -> WholeBodyReference:
+        """The reference for `now` (ns); cheap, and safe from another thread."""
+        plan, layout = self._plan_and_layout
+        rows = plan.segment(now).at(now)
+        joints = rows[:3, layout.joint_at]
+        base = None
+        if layout.base is not None:
+            pose, twist = rows[0, layout.base], rows[1, layout.base]
+            cos, sin = np.cos(pose[2]), np.sin(pose[2])
+            body = np.array([cos * twist[0] + sin * twist[1], cos * twist[1] - sin * twist[0], twist[2]])
+            base = BaseReference(pose, body)
+        return WholeBodyReference(now, Mode.POLICY, layout.joints, joints[0], joints[1], joints[2], base)
+
+    def brake(self, now: int, reason: str = "") -> None:
+        """Come to rest along the path within limits; chunks observed before `now` are refused from here on.
+
+        Args:
+            now: ns.
+            reason: why, repeated when such a chunk is refused.
+        """
+        self._current()
+        self._barrier, self._why = now, reason or "brake"
+        self._settle(now)
+
+    def settled(self, now: int) -> bool:
+        """Whether the reference is at rest at `now` and stays so."""
+        plan = self._current()
+        return plan.segment(now).rests(now) and plan.after.rests(now)
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def _current(self) -> Plan:
+        if self._plan is None:
+            raise RuntimeError("the trajectory optimiser has no state yet: call reset(state) or observe(state) first")
+        return self._plan
+
+    def _publish(self, plan: Plan) -> None:
+        self._plan = plan
+        self._plan_and_layout = (plan, self._layout)
+
+    def _splice(self, now: int) -> tuple[int, Segment]:
+        """The stamp of the next splice and the segment in force there."""
+        plan = self._current()
+        if now < plan.after.splice:
+            return plan.after.splice, plan.before  # replaces a segment that has not begun
+        origin, quantum = plan.after.origin, self.config.quantum_ns
+        due = now + round(self.config.lead * NANOSECONDS) - origin
+        return origin + -(-due // quantum) * quantum, plan.after
+
+    def _adopt(self, old: Segment, solution: Solution) -> None:
+        self._publish(Plan(old, solution.segment))
+
+    def _replan(self, now: int) -> None:
+        splice, old = self._splice(now)
+        task = self._task
+        solution = self._planner.solve(old, splice, task.paths, task.stop, task.braking, promptly=task.over)
+        self._adopt(old, solution)
+
+    def _settle(self, now: int) -> None:
+        """Brake along the path to rest; what comes next starts afresh."""
+        task = self._task
+        if task.over:
+            return
+        splice, old = self._splice(now)
+        state = old.at(splice)
+        limits = self._layout.limits
+        # sigma' falls linearly over 2 b: the deceleration is v / (2 b).
+        b = max(self.config.braking, float((np.abs(state[1]) / (1.2 * limits.acceleration)).max()))
+        task.stop = min(task.stop, old.consumed(splice) + b)
+        task.braking = b
+        task.over = True
+        self._replan(now)
+
+    # -- chunks --------------------------------------------------------------------------------------------------
+
+    def _refusal(self, chunk: ActionChunk, now: int) -> str:
+        """Why a chunk is refused before its numbers are looked at; "" if it is not."""
+        age = (now - chunk.stamp) * 1e-9
+        if age < 0:
+            return f"observed {-age:.3f} s in the future; expected a stamp before now"
+        if age > self.config.max_age:
+            return f"stale: observed {age:.3f} s ago, at most {self.config.max_age} s allowed"
+        if chunk.stamp < self._barrier:
+            return f"observed before the brake ({self._why})"
+        if chunk.stamp < self._history.oldest:
+            return "observed before the optimiser was reset"
+        if chunk.stamp <= self._stamp:
+            return f"stamp {chunk.stamp} is not newer than the last chunk's, {self._stamp}"
+        new_task = chunk.sequence == 0 or chunk.instruction != self._instruction
+        if chunk.sequence <= self._sequence and not new_task:
+            return f"sequence {chunk.sequence} after {self._sequence}: duplicate or out of order"
+        return ""
+
+    def _accept(self, chunk: ActionChunk) -> None:
+        self._sequence, self._stamp, self._instruction = chunk.sequence, chunk.stamp, chunk.instruction
+
+    def _targets(self, chunk: ActionChunk) -> tuple[Array, str]:
+        """(k', D) the rows to execute, up to where the policy says it is done, and why they are refused or ""."""
+        done = np.flatnonzero(
+            (chunk.task_status != TaskStatus.ONGOING) & (chunk.confidence >= self.config.status_confidence)
+        )
+        rows = chunk.horizon
+        if len(done):
+            first = int(done[0])
+            rows = first + 1 if chunk.task_status[first] == TaskStatus.TERMINATED and first > 0 else first
+        if rows == 0:
+            return np.zeros((0, self._layout.limits.size)), ""
+        layout = self._layout
+        targets = layout.targets(chunk.values[:rows], self._history.at(chunk.stamp).base)
+        limits = layout.limits
+        beyond = np.maximum(targets - limits.upper, limits.lower - targets) - layout.slack
+        if beyond.max() > 0:
+            row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
+            name = layout.names[layout.source[column]]
+            return targets, (
+                f"out of limits: {name} is {targets[row, column]:.4f} at row {row}, "
+                f"expected {limits.lower[column]:.4f} to {limits.upper[column]:.4f}"
+            )
+        return limits.clamp(targets), ""
+
+    def _pursue(self, path: ChunkPath, consumed: float, present: Array) -> Pursuit:
+        """Where on the new path the robot is."""
+        limits, config = self._layout.limits, self.config
+        scale = np.where(limits.crisp, 0.0, limits.tolerance)
+        return pursue(path, consumed - path.offset, present, scale, config.dead_band, config.reach)
+
+    def _too_far(self, path: ChunkPath, u: float, dt: float, present: Array) -> str:
+        """Why the chunk's first row at or after policy time `u` cannot be joined; "" if it can."""
+        limits = self._layout.limits
+        gap = np.abs(path.at(np.array([max(u, dt)]))[0] - present) / limits.jump
+        gap[limits.crisp] = 0.0
+        worst = int(gap.argmax())
+        if gap[worst] <= 1.0:
+            return ""
+        name = self._layout.names[self._layout.source[worst]]
+        return (
+            f"starts too far away: {name} is {gap[worst] * limits.jump[worst]:.3f} from the present, "
+            f"at most {limits.jump[worst]:.3f} allowed"
+        )
+
+    # -- columns -------------------------------------------------------------------------------------------------
+
+    def _use(self, names: tuple[str, ...]) -> None:
+        if names not in self._layouts:
+            layout = make_layout(self.robot, names, self.config)
+            self._layouts[names] = (layout, Planner(layout.limits, layout.smooth, self.config))
+        self._layout, self._planner = self._layouts[names]
+
+    def _change_layout(self, names: tuple[str, ...], now: int) -> str:
+        """Take up other columns, at rest only; why not, or ""."""
+        plan, before, state = self._current(), self._layout, self._state
+        assert state is not None
+        try:
+            layout = make_layout(self.robot, names, self.config)
+        except ValueError as error:
+            return str(error)
+        if set(names) == set(before.names):
+            self._layouts.setdefault(names, (layout, self._planner))
+            self._use(names)
+            self._publish(plan)
+            return ""
+        if not self.settled(now):
+            return f"columns changed from {', '.join(before.names)} to {', '.join(names)} in motion; expected at rest"
+        self._use(names)
+        layout = self._layout
+        held = plan.after.at(now)[0]
+        position = self._measured(layout, state)
+        known = dict(zip(before.joints, held[before.joint_at], strict=True))
+        for name, column in zip(layout.joints, layout.joint_at, strict=True):
+            position[column] = known.get(name, position[column])
+        if layout.base is not None and before.base is not None:
+            position[layout.base] = held[before.base]
+        origin = plan.after.origin + -(-(now - plan.after.origin) // self.config.quantum_ns) * self.config.quantum_ns
+        rest = self._planner.rest(origin, position)
+        self._task = _Task()
+        self._publish(Plan(rest, rest))
+        self._history.clear()
+        self._remember(state)
+        return ""
+
+    def _measured(self, layout: Layout, state: RobotState) -> Array:
+        """(D,) the measured position of each column."""
+        index = {name: i for i, name in enumerate(state.names)}
+        missing = [name for name in layout.joints if name not in index]
+        if missing:
+            raise ValueError(f"the robot's state lacks {', '.join(missing)}; expected every joint of the layout")
+        position = np.zeros(layout.limits.size)
+        position[layout.joint_at] = state.position[[index[name] for name in layout.joints]]
+        if layout.base is not None:
+            position[layout.base] = (*state.base_pose[:2], self._unwrapped(state))
+        return position
+
+    def _unwrapped(self, state: RobotState) -> float:
+        """The measured yaw without the jump at pi."""
+        turn = float(state.base_pose[2]) - self._yaw
+        self._yaw += turn - 2.0 * np.pi * round(turn / (2.0 * np.pi))
+        return self._yaw
+
+    def _remember(self, state: RobotState) -> None:
+        plan = self._current()
+        segment = plan.segment(state.stamp)
+        base = np.array([state.base_pose[0], state.base_pose[1], self._unwrapped(state)])
+        self._history.add(Moment(state.stamp, base, segment.at(state.stamp)[0], segment.consumed(state.stamp)))
