@@ -1,0 +1,598 @@
+"""Plans of the scripted expert: which arm, which grasp, where the base stands, and the paths in between.
+
+Everything is searched in batches: all grasps x all elbow swivels are solved in closed form, sorted by cost, and checked
+for clearance a handful at a time until one passes. Paths near the object and the container are straight lines of the
+hand; the longer ways are straight lines too where those are free, else joint-space moves, else over a raised posture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bytemini_core.types import SIDES, Array, SceneObject, SceneState
+from bytemini_sim.clearance import BodyModel, Solids, Spheres, carried, inside_of, parts_of, solids_of
+from bytemini_sim.grasp import Grasps, candidates, hand_rotation
+from bytemini_sim.ik import Arm, from_rotation_vector, quaternion_matrix, rotation_vector, rotation_z
+
+if TYPE_CHECKING:
+    from bytemini_description.robot import RobotModel
+
+STANDOFF = 0.09
+"""How far before the grasp the straight approach starts (m)."""
+RETREAT = 0.10
+"""How far the hand backs out after letting go (m)."""
+LIFTS = (0.16, 0.13, 0.105)
+"""How high an object is carried (m above where it stood), best first."""
+SWIVELS = np.linspace(-0.5, 1.7, 12)
+HEADINGS = np.radians(np.arange(-75.0, 76.0, 15.0))
+
+CLEAR_NEAR = 0.004
+"""Kept from the table and from the object taken while the open hand passes around it (m)."""
+CLEAR = 0.010
+"""Kept from everything else near the grasp and the release (m)."""
+CLEAR_FREE = 0.025
+"""Kept from everything on the longer ways (m)."""
+CLEAR_SELF = 0.03
+HELD_SLACK = 0.014
+"""What the sphere model of a held object is too large by, near enough (m)."""
+
+STANDS = 6
+"""How many places to stand are looked at closely."""
+BASE_LOWER = np.array([-0.28, -0.24, -0.70])
+BASE_UPPER = np.array([0.04, 0.24, 0.70])
+"""Where the expert may park the base: x, y, yaw (m, rad) about where the scene was laid out for it, clear of the table."""
+_STANDS = np.stack(
+    [
+        axis.ravel()
+        for axis in np.meshgrid(
+            *(np.linspace(*ends, 5) for ends in zip(BASE_LOWER, BASE_UPPER, strict=True)), indexing="ij"
+        )
+    ],
+    axis=-1,
+)
+_COARSE = SWIVELS[::2]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An object in a hand: its centre `offset` (3,) and rotation (3, 3) in the tcp frame."""
+
+    item: SceneObject
+    offset: Array
+    rotation: Array
+
+    @staticmethod
+    def measure(item: SceneObject, rotation: Array, tcp: Array) -> Held:
+        """How an object lies in a hand at a pose."""
+        return Held(item, rotation.T @ (np.asarray(item.pose[:3]) - tcp), rotation.T @ quaternion_matrix(item.pose[3:]))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A feasible grasp: arm paths (n, 7), the base pose (3,) it is made from, and what it holds."""
+
+    side: str
+    base: Array
+    rotation: Array
+    tcp: Array
+    width: float
+    opening: float
+    approach: Array
+    descend: Array
+    lift: Array
+    held: Held
+    key: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A feasible way to put a held object down: arm paths (n, 7), with the base moving along `base` (n, 3) first."""
+
+    base: Array
+    transfer: Array
+    lower: Array
+    opening: float
+    retreat: Array
+    home: Array
+
+
+@dataclass(frozen=True)
+class Drops:
+    """Ways to let an object go in a container: hand `rotation` (n, 3, 3), `tcp` and, clear of the rim, `above` (n, 3).
+
+    `cost` (n,): 0 best. `central` (n,): over the container's middle. `level` (n,): 0 at its floor, 2 over its rim.
+    """
+
+    rotation: Array
+    tcp: Array
+    above: Array
+    cost: Array
+    central: NDArray[np.bool_]
+    level: NDArray[np.int_]
+
+
+class Planner:
+    """Plans for one robot. Nothing of a scene is kept between calls."""
+
+    def __init__(self, robot: RobotModel) -> None:
+        self.robot = robot
+        self.body = BodyModel(robot)
+        self.arms = {side: Arm(robot, side, margin=0.03, tilt_margin=0.03) for side in SIDES}
+        self.home = {side: robot.home[robot.indices(robot.arm_joints(side))] for side in SIDES}
+        self.open = {side: float(robot.home[robot.indices([robot.gripper_joint(side)])[0]]) for side in SIDES}
+        self._pads = {side: self.body.fingers(side) for side in SIDES}
+
+    # -- picking ------------------------------------------------------------------------------------------------------
+
+    def picks(
+        self,
+        scene: SceneState,
+        target: SceneObject,
+        arms: dict[str, Array],
+        base: Array,
+        lift: float,
+        avoid: frozenset[tuple[int, int]] = frozenset(),
+    ) -> Iterator[Pick]:
+        """Feasible grasps of an object, best first: those from where the base stands before those that need a drive.
+
+        Args:
+            scene: ground truth.
+            target: the object to take.
+            arms: side to present joint angles (7,).
+            base: present base pose (3,).
+            lift: present position of the lift (m).
+            avoid: keys of grasps that failed before.
+        """
+        everything = Solids(solid for item in scene.objects for solid in solids_of(item))
+        grasps, openings = self._graspable(scene, target, float(base[2]))
+        if not len(grasps):
+            return
+        near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.35]
+        solids = Solids(solid for item in near for solid in solids_of(item))
+        best = np.argsort(grasps.cost, kind="stable")[:60]
+        for stand in self._stands(base, grasps.rotation[best], grasps.tcp[best], grasps.cost[best], SIDES, lift):
+            for side, swivel, index, q in self._reachable(grasps, stand, arms, lift):
+                key = _key(grasps, index, target)
+                if key in avoid:
+                    continue
+                pick = self._pick(
+                    grasps.take(index), float(openings[index]), swivel, side, stand, q, scene, target, solids, lift, key
+                )
+                if pick is None:
+                    continue
+                approach = self._way(side, arms[side], pick.descend[0], base, stand, everything, scene, lift, None)
+                if approach is not None:
+                    yield replace(pick, approach=approach)
+
+    def _graspable(self, scene: SceneState, target: SceneObject, ahead: float) -> tuple[Grasps, Array]:
+        """Grasps at which the open hand touches nothing, and how far (n,) it is open (m): fully, where there is room."""
+        grasps = candidates(target, ahead, scene.table_height)
+        itself = Solids(solids_of(target))
+        near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.20]
+        solids = Solids(solid for item in near for solid in solids_of(item))
+        hand, length = self.body.arms["left"]["hand"], self.arms["left"].hand_length
+        openings = np.zeros(len(grasps))
+        for narrow in (True, False):
+            opening = (
+                np.minimum(grasps.width / 2 + 0.009, self.open["left"])
+                if narrow
+                else self.open["left"] + 0 * grasps.width
+            )
+            offset = np.broadcast_to(hand.offset + [0.0, 0.0, length], (len(grasps), *hand.offset.shape)).copy()
+            offset[..., 1] += hand.finger * opening[:, None]
+            points = grasps.tcp[:, None] + offset @ np.swapaxes(grasps.rotation, -1, -2)
+            free = (itself.distance(points) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.5
+            for back in (0.0, 0.6 * STANDOFF):
+                shifted = points - back * grasps.approach[:, None]
+                free &= (solids.distance(shifted) - hand.radius).min(axis=1) >= CLEAR
+            openings[free] = opening[free]
+        keep = openings > 0
+        return grasps.take(keep), openings[keep]
+
+    def _stands(
+        self, base: Array, rotation: Array, tcp: Array, cost: Array, sides: Sequence[str], lift: float
+    ) -> list[Array]:
+        """The best base poses (3,) to bring a tcp to one of some poses (n, ...) from, each with its own cost (n,)."""
+        stands = np.concatenate([base[None], _STANDS])
+        drive = 1.2 * np.linalg.norm(stands[:, :2] - base[:2], axis=1) + 0.4 * np.abs(stands[:, 2] - base[2])
+        drive[1:] += 0.25
+        total = np.full(len(stands), np.inf)
+        for side in sides:
+            arm = self.arms[side]
+            R, p = to_base(rotation[None], tcp[None], stands[:, None])
+            q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, lift)
+            effort = np.full(valid.shape, np.inf)
+            effort[valid] = self._effort(arm, q[valid])
+            total = np.minimum(total, (effort.min(axis=2) + cost).min(axis=1))
+        total += drive
+        order = np.argsort(total, kind="stable")[:STANDS]
+        return [stands[i] for i in order if np.isfinite(total[i])]
+
+    def _reachable(
+        self, grasps: Grasps, base: Array, arms: dict[str, Array], lift: float
+    ) -> list[tuple[str, float, int, Array]]:
+        """(side, swivel, index, grasp posture) of grasps that the arms reach from a base pose, cheapest first."""
+        found: list[tuple[float, str, float, int, Array]] = []
+        points = np.stack([grasps.tcp - STANDOFF * grasps.approach, grasps.tcp, grasps.tcp + [0, 0, LIFTS[-1]]], axis=1)
+        for side in SIDES:
+            arm = self.arms[side]
+            rotation, position = to_base(grasps.rotation[:, None], points, base)
+            q, valid = arm.inverse(rotation[:, :, None], position[:, :, None], SWIVELS, lift)
+            index, swivel = np.nonzero(valid.all(axis=1))
+            if not len(index):
+                continue
+            posture = q[index, 1, swivel]
+            cost = grasps.cost[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
+            cost += 0.08 * np.abs(q[index, 0, swivel] - arms[side]).sum(axis=1)
+            # The arm on the object's own side has the better view and leaves the middle free.
+            cost += 1.0 * np.maximum((-1.0 if side == "left" else 1.0) * position[index, 1, 1], 0.0)
+            for i in _best_per_group(cost, index, 2)[:60]:
+                found.append((float(cost[i]), side, float(SWIVELS[swivel[i]]), int(index[i]), posture[i]))
+        found.sort(key=lambda entry: entry[0])
+        return [entry[1:] for entry in found[:48]]
+
+    def _effort(self, arm: Arm, q: Array) -> Array:
+        """A cost (...) of postures (..., 7): near limits, near the wrist's disc, elbow far from its natural swing."""
+        span = arm.upper - arm.lower
+        near = np.minimum(q - arm.lower, arm.upper - q) / span
+        tilt = np.hypot(q[..., 5], q[..., 6]) / arm.tilt
+        return np.asarray(
+            0.5 * (np.maximum(0.12 - near, 0.0) / 0.12).sum(axis=-1)
+            + 0.6 * tilt**4
+            + 0.4 * np.abs(arm.swivel(q) - 0.35)
+            + 1.5 * np.maximum(0.35 - q[..., 3], 0.0)
+        )
+
+    def _pick(
+        self,
+        grasp: Grasps,
+        opening: float,
+        swivel: float,
+        side: str,
+        base: Array,
+        q: Array,
+        scene: SceneState,
+        target: SceneObject,
+        solids: Solids,
+        lift: float,
+        key: tuple[int, int],
+    ) -> Pick | None:
+        rotation, tcp, width = grasp.rotation, grasp.tcp, float(grasp.width)
+        along = np.linspace(1.0, 0.0, 10)[:, None]
+        descend = self._line(side, rotation, tcp - STANDOFF * along * grasp.approach, base, swivel, lift, q)
+        if descend is None:
+            return None
+        # The hand was checked before; now the arm behind it.
+        some = descend[[0, -1]]
+        if not self._free(side, some, opening, np.stack([base, base]), solids, scene.table_height, lift, CLEAR):
+            return None
+        up = None
+        for height in LIFTS:
+            rise = np.linspace(0.0, height, 9)[:, None] * [0.0, 0.0, 1.0]
+            up = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
+            if up is not None:
+                break
+        if up is None:
+            return None
+        held = Held.measure(target, rotation, tcp)
+        return Pick(side, base, rotation, tcp, width, opening, descend[:1], descend, up, held, key)
+
+    # -- placing ------------------------------------------------------------------------------------------------------
+
+    def place(
+        self,
+        scene: SceneState,
+        container: SceneObject,
+        held: Held,
+        side: str,
+        arm_posture: Array,
+        base: Array,
+        lift: float,
+        opening: float,
+    ) -> Place | None:
+        """How to put a held object into a container, from a posture high enough to carry it there; None if nowhere.
+
+        Args:
+            scene: ground truth.
+            container: where to.
+            held: the object and how it lies in the hand.
+            side: the arm that holds it.
+            arm_posture: its joint angles (7,).
+            base: base pose (3,).
+            lift: position of the lift (m).
+            opening: the gripper joint (m) as it holds the object.
+        """
+        others = [item for item in scene.objects if item.name != held.item.name]
+        solids = Solids(solid for item in others for solid in solids_of(item))
+        spheres = carried(held.item, held.offset, held.rotation)
+        release = min(opening + 0.016, self.open[side])
+        drops = self._drops(container, held, side, arm_posture, base, lift)
+        middle = np.flatnonzero(drops.central)
+        best = middle[np.argsort(drops.cost[middle], kind="stable")[:60]]
+        for stand in self._stands(base, drops.rotation[best], drops.tcp[best], drops.cost[best], (side,), lift):
+            for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
+                found = self._place(
+                    scene, held, side, arm_posture, base, stand, lift, opening, release, solids, spheres,
+                    drops.rotation[index], drops.tcp[index], drops.above[index], swivel, q,
+                )  # fmt: skip
+                if found is not None:
+                    return found
+        return None
+
+    def _drops(self, container: SceneObject, held: Held, side: str, start: Array, base: Array, lift: float) -> Drops:
+        """Ways to hold an object over and in a container, reachable or not."""
+        frame, middle = quaternion_matrix(container.pose[3:]), np.asarray(container.pose[:3])
+        inner, floor = inside_of(container)
+        rim = middle[2] + container.size[2] / 2
+        bottom = middle[2] - container.size[2] / 2 + floor
+        now = self.arms[side].forward(start, lift)["tcp"][0]
+        pitch = np.arcsin(np.clip(now[2, 2], -1, 1))
+        elevations = np.clip(pitch + np.radians([-16.0, -8.0, 0.0, 8.0, 16.0]), np.radians(20), np.radians(75))
+        room = np.maximum(inner[:2] / 2 - 0.07, 0.0)
+        spots = np.array([(x, y) for x in (0.0, -room[0], room[0]) for y in (0.0, -room[1], room[1])])
+        h, e, spot, level = (
+            grid.ravel()
+            for grid in np.meshgrid(base[2] + HEADINGS, elevations, np.arange(9), np.arange(3), indexing="ij")
+        )
+        R = hand_rotation(h, e)
+        below = _below(held, R)
+        # The object is let go just above the floor; half-way down or over the rim where the hand finds no room inside.
+        heights = np.array([bottom + 0.012, (bottom + rim) / 2, rim + 0.008])
+        centre = middle + np.concatenate([spots[spot] @ frame[:2, :2].T, np.zeros((len(spot), 1))], axis=1)
+        centre[:, 2] = heights[level] + below
+        tcp = centre - (R @ held.offset[:, None])[..., 0]
+        above = tcp.copy()
+        above[:, 2] += np.maximum(rim + 0.030 + below - centre[:, 2], 0.0)
+        cost = 0.8 * level + 8.0 * np.linalg.norm(spots[spot], axis=1) + 1.0 * np.abs(e - pitch)
+        return Drops(R, tcp, above, cost, spot == 0, level)
+
+    def _droppable(
+        self, drops: Drops, side: str, base: Array, start: Array, lift: float
+    ) -> list[tuple[int, float, Array]]:
+        """(index, swivel, posture at release) of the ways that the arm reaches from a base pose, cheapest first."""
+        arm = self.arms[side]
+        rotation, points = to_base(drops.rotation[:, None], np.stack([drops.tcp, drops.above], axis=1), base)
+        q, valid = arm.inverse(rotation[:, :, None], points[:, :, None], _COARSE, lift)
+        index, swivel = np.nonzero(valid.all(axis=1))
+        if not len(index):
+            return []
+        posture = q[index, 0, swivel]
+        cost = drops.cost[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
+        cost += 0.15 * np.abs(posture - start).sum(axis=1)
+        single = np.array(_best_per_group(cost, index, 1))
+        # Some of every level: what is impossible at the floor may work from above.
+        order = single[_best_per_group(cost[single], drops.level[index[single]], 7)]
+        return [(int(index[i]), float(_COARSE[swivel[i]]), posture[i]) for i in order]
+
+    def _place(
+        self,
+        scene: SceneState,
+        held: Held,
+        side: str,
+        start: Array,
+        base: Array,
+        stand: Array,
+        lift: float,
+        opening: float,
+        release: float,
+        solids: Solids,
+        spheres: Spheres,
+        rotation: Array,
+        drop: Array,
+        carry: Array,
+        swivel: float,
+        q: Array,
+    ) -> Place | None:
+        floor = scene.table_height
+        span = np.linspace(0.0, 1.0, 8)[:, None]
+        lower = self._line(side, rotation, carry + span * (drop - carry), stand, swivel, lift, None)
+        if lower is None or np.abs(lower[-1] - q).max() > 1e-6:
+            return None
+        stands = np.broadcast_to(stand, (len(lower), 3))
+        if not self._free(side, lower, opening, stands, solids, floor, lift, CLEAR, held=spheres):
+            return None
+        back = rotation[:, 2]  # away from the fingertips
+        retreat = None
+        for direction in (back, np.array([0.0, 0.0, 1.0]), (back + [0, 0, 1.0]) / np.linalg.norm(back + [0, 0, 1.0])):
+            out = self._line(side, rotation, drop + RETREAT * span * direction, stand, swivel, lift, q)
+            if out is not None and self._free(side, out, release, stands, solids, floor, lift, CLEAR * 0.6):
+                retreat = out
+                break
+        if retreat is None:
+            return None
+        home = self._way(side, retreat[-1], self.home[side], stand, stand, solids, scene, lift, None)
+        if home is None:
+            return None
+        transfer = self._way(side, start, lower[0], base, stand, solids, scene, lift, spheres, opening)
+        if transfer is None:
+            return None
+        return Place(np.linspace(base, stand, len(transfer)), transfer, lower, release, retreat, home)
+
+    def back_off(self, side: str, q: Array, base: Array, lift: float) -> Array:
+        """A path (n, 7) that backs a hand out and up as far as it can, from a posture (7,)."""
+        rotation, tcp = self.arms[side].forward(q, lift)["tcp"]
+        c, s = np.cos(base[2]), np.sin(base[2])
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        rotation, tcp = turn @ rotation, turn @ tcp + [base[0], base[1], 0.0]
+        swivel = float(self.arms[side].swivel(q))
+        out = rotation[:, 2] + [0.0, 0.0, 0.5]
+        for length in (0.12, 0.08, 0.04):
+            points = tcp + np.linspace(0.0, length, 8)[:, None] * out / np.linalg.norm(out)
+            path = self._line(side, rotation, points, base, swivel, lift, q)
+            if path is not None:
+                return path
+        return np.stack([q, q])
+
+    # -- paths --------------------------------------------------------------------------------------------------------
+
+    def _line(
+        self, side: str, rotation: Array, points: Array, base: Array, swivel: float, lift: float, near: Array | None
+    ) -> Array | None:
+        """Joint path (n, 7) of a hand that keeps its rotation along points (n, 3) in the scene; None if it breaks."""
+        R, p = to_base(rotation[None], points, base)
+        q, valid = self.arms[side].inverse(R, p, np.full(len(points), swivel), lift)
+        if not valid.all() or np.abs(np.diff(q, axis=0)).max() > 0.35:
+            return None
+        if near is not None and np.minimum(np.abs(q[0] - near).max(), np.abs(q[-1] - near).max()) > 0.1:
+            return None
+        return q
+
+    def _way(
+        self,
+        side: str,
+        start: Array,
+        goal: Array,
+        base: Array,
+        stand: Array,
+        solids: Solids,
+        scene: SceneState,
+        lift: float,
+        held: Spheres | None,
+        opening: float | None = None,
+    ) -> Array | None:
+        """A free joint path (n, 7) from one posture to another while the base drives from `base` to `stand`."""
+        opening = self.open[side] if opening is None else opening
+        n = 16
+        bases = np.linspace(base, stand, n)
+        straight = self._sweep(side, start, goal, bases, lift)
+        joint = start + np.linspace(0.0, 1.0, n)[:, None] * (goal - start)
+        options = ([straight] if straight is not None and held is not None else []) + [joint]
+        options += [path for path in self._over(side, start, goal, n, lift)]
+        for margin in (CLEAR_FREE, CLEAR):
+            for path in options:
+                bends = np.linspace(base, stand, len(path))
+                # Both ends were chosen for less clearance than a free way keeps: they are not held against it.
+                middle = slice(2, -2) if margin == CLEAR_FREE else slice(1, -1)
+                if self.arms[side].within(path[1:-1]).all() and self._free(
+                    side, path[middle], opening, bends[middle], solids, scene.table_height, lift, margin, held=held
+                ):
+                    return path
+        return None
+
+    def _sweep(self, side: str, start: Array, goal: Array, bases: Array, lift: float) -> Array | None:
+        """The path (n, 7) whose hand goes straight and turns evenly in the scene, None if it leaves the arm's reach."""
+        arm = self.arms[side]
+        ends = arm.forward(np.stack([start, goal]), lift)["tcp"]
+        turn = rotation_z(bases[[0, -1], 2])
+        R0, R1 = turn @ ends[0]
+        p = (turn @ ends[1][..., None])[..., 0]
+        p[:, :2] += bases[[0, -1], :2]
+        s = np.linspace(0.0, 1.0, len(bases))
+        axis = rotation_vector(R0.T @ R1)
+        rotation = R0 @ from_rotation_vector(s[:, None] * axis)
+        swivels = arm.swivel(np.stack([start, goal]))
+        local_R, local_p = to_base(rotation, p[0] + s[:, None] * (p[1] - p[0]), bases)
+        q, valid = arm.inverse(local_R, local_p, swivels[0] + s * (swivels[1] - swivels[0]), lift)
+        q[0], q[-1] = start, goal
+        return q if valid[1:-1].all() and np.abs(np.diff(q, axis=0)).max() < 0.5 else None
+
+    def _over(self, side: str, start: Array, goal: Array, n: int, lift: float) -> Iterator[Array]:
+        """Joint paths (2 n, 7) over a raised posture: smooth curves through a via point."""
+        arm = self.arms[side]
+        s = np.linspace(0.0, 1.0, 2 * n)[:, None]
+        for anchor in (goal, start, 0.5 * (start + goal)):
+            rotation, point = arm.forward(anchor, lift)["tcp"]
+            swivels = arm.swivel(anchor) + np.array([0.0, 0.3, -0.3])
+            for rise in (0.08, 0.16):
+                q, valid = arm.inverse(rotation, point + [-0.03, 0.0, rise], swivels, lift)
+                for via in q[valid][:1]:
+                    # The quadratic curve that passes the via point half-way.
+                    yield start + s * (goal - start) + 4 * s * (1 - s) * (via - 0.5 * (start + goal))
+
+    # -- clearance ----------------------------------------------------------------------------------------------------
+
+    def _free(
+        self,
+        side: str,
+        q: Array,
+        opening: float,
+        bases: Array,
+        solids: Solids,
+        floor: float,
+        lift: float,
+        margin: float,
+        held: Spheres | None = None,
+    ) -> bool:
+        """Whether postures (n, 7) at base poses (n, 3) keep `margin` from solids, and clear of table and robot."""
+        placed = self.body.spheres(self.arms[side], q, np.full(len(q), opening), lift)
+        local = np.concatenate([placed[name][0] for name in ("fore", "hand")], axis=1)
+        radius = np.concatenate([placed[name][1] for name in ("fore", "hand")])
+        if (self._trunk(lift).distance(local) - radius).min() < CLEAR_SELF:
+            return False
+        rest = self._resting(_other(side), lift)
+        gap = np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]
+        if gap.min() < CLEAR_SELF:
+            return False
+        if held is not None:
+            hand, tcp = self.arms[side].forward(q, lift)["tcp"]
+            local = np.concatenate([local, held.offset @ np.swapaxes(hand, -1, -2) + tcp[:, None]], axis=1)
+            # Its spheres bulge over its edges, and it is about to touch the container anyway.
+            slack = np.concatenate([np.zeros(len(radius)), np.full(len(held.radius), HELD_SLACK)])
+            radius = np.concatenate([radius, held.radius]) - slack
+        points = to_scene(local, bases)
+        if (points[..., 2] - radius).min() < floor + CLEAR_NEAR:
+            return False
+        return bool((solids.distance(points) - radius).min() >= margin)
+
+    def _trunk(self, lift: float) -> Solids:
+        return self.body.trunk_solids(lift)
+
+    def _resting(self, side: str, lift: float) -> tuple[Array, Array]:
+        placed = self.body.spheres(self.arms[side], self.home[side], np.array(self.open[side]), lift)
+        points = np.concatenate([placed[name][0] for name in ("upper", "fore", "hand")])
+        radius = np.concatenate([placed[name][1] for name in ("upper", "fore", "hand")])
+        return points, radius
+
+
+def to_base(rotation: Array, position: Array, base: Array) -> tuple[Array, Array]:
+    """Poses (..., 3, 3), (..., 3) of the scene as seen from base poses (..., 3), broadcast."""
+    turn = rotation_z(-base[..., 2])
+    shift = np.concatenate([base[..., :2], np.zeros((*base.shape[:-1], 1))], axis=-1)
+    return turn @ rotation, (turn @ (position - shift)[..., None])[..., 0]
+
+
+def to_scene(points: Array, bases: Array) -> Array:
+    """Points (n, k, 3) in base_footprint, one base pose (n, 3) for each row, in the scene."""
+    turned = points @ np.swapaxes(rotation_z(bases[:, 2]), -1, -2)
+    turned[..., :2] += bases[:, None, :2]
+    return np.asarray(turned)
+
+
+def _below(held: Held, rotation: Array) -> Array:
+    """How far (...) the lowest point of a held object is below its centre for hands (..., 3, 3), m."""
+    up = rotation[..., 2, :]  # the scene's up in the tcp frame
+    parts = [part.posed(held.rotation, np.zeros(3)) for part in parts_of(held.item)]
+    return np.asarray(np.max([part.extent(up) / 2 - up @ part.position for part in parts], axis=0))
+
+
+def _gap(first: SceneObject, second: SceneObject) -> float:
+    """A lower bound of the distance between two objects (m)."""
+    reach = (np.linalg.norm(first.size) + np.linalg.norm(second.size)) / 2
+    return float(np.linalg.norm(first.pose[:3] - second.pose[:3]) - reach)
+
+
+def _key(grasps: Grasps, index: int, target: SceneObject) -> tuple[int, int]:
+    """Names a family of similar grasps: heading relative to the object and elevation, coarsely."""
+    approach = quaternion_matrix(target.pose[3:]).T @ grasps.approach[index]
+    return round(float(np.arctan2(approach[1], approach[0])) / 0.3), round(float(approach[2]) / 0.2)
+
+
+def _best_per_group(cost: Array, group: NDArray[np.intp], most: int) -> list[int]:
+    """Indices in the order of cost, no more than `most` of each group."""
+    taken: dict[int, int] = {}
+    best = []
+    for i in np.argsort(cost, kind="stable"):
+        count = taken.get(int(group[i]), 0)
+        if count < most:
+            taken[int(group[i])] = count + 1
+            best.append(int(i))
+    return best
+
+
+def _other(side: str) -> str:
+    return "right" if side == "left" else "left"
