@@ -74,12 +74,32 @@ def parts_of(item: SceneObject) -> tuple[Solid, ...]:
     return tuple(Solid("box", np.eye(3), np.array(c, dtype=float), np.array(h, dtype=float)) for c, h in walls)
 
 
-def inside_of(container: SceneObject) -> tuple[Array, float]:
-    """Edge lengths (3,) of a container's free space and its floor's height above its underside (m)."""
+@dataclass(frozen=True)
+class Inside:
+    """A container's free space: `size` (3,) its edge lengths, or diameter where `round`; `floor` above the underside (m)."""
+
+    size: Array
+    floor: float
+    round: bool
+
+    def spots(self, margin: float) -> Array:
+        """Places (9, 2) in the container's frame to put something: its middle first, then `margin` from the walls."""
+        half = self.size[:2] / 2 * (np.sqrt(0.5) if self.round else 1.0)
+        x, y = np.maximum(half - margin, 0.0)
+        return np.array([(a, b) for a in (0.0, -x, x) for b in (0.0, -y, y)])
+
+    def holds(self, point: Array) -> bool:
+        """Whether a point (3,) of the container's frame is between its walls."""
+        half = self.size[:2] / 2
+        return bool(np.hypot(*point[:2]) <= half[0]) if self.round else bool((np.abs(point[:2]) <= half).all())
+
+
+def inside_of(container: SceneObject) -> Inside:
+    """The free space of a container: from the catalogue where it is known, else guessed from its box."""
     known = _known(container.name)
     if known is not None and known.container and np.allclose(known.size, container.size, atol=1e-6):
-        return np.array(known.inner), known.floor
-    return np.asarray(container.size) - [2 * WALL, 2 * WALL, WALL], WALL
+        return Inside(np.array(known.inner), known.floor, known.round)
+    return Inside(np.asarray(container.size) - [2 * WALL, 2 * WALL, WALL], WALL, False)
 
 
 def solids_of(item: SceneObject) -> list[Solid]:

@@ -28,7 +28,7 @@ from bytemini_core.types import (
 from bytemini_sim.clearance import inside_of
 from bytemini_sim.ik import quaternion_matrix
 from bytemini_sim.motion import Limits, Trajectory
-from bytemini_sim.planner import Held, Pick, Place, Planner
+from bytemini_sim.planner import Held, Pick, Place, Planner, below
 
 if TYPE_CHECKING:
     from bytemini_description.robot import RobotModel
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 HORIZON = 16
 DT = 0.1
 
-SQUEEZE = 0.012
-"""How far inside an object's surface each finger is sent (m): with the gripper's stiffness, 30 N."""
+SQUEEZE = 0.008
+"""How far inside an object's surface each finger is sent (m): with the gripper's stiffness, 20 N."""
 MOVED = 0.008
 """An object this far (m) from where the plan saw it is planned for again."""
 TURNED = np.radians(10.0)
@@ -289,14 +289,12 @@ class PickPlaceExpert:
 
     @staticmethod
     def is_inside(item: SceneObject, container: SceneObject) -> bool:
-        """Whether an object's centre is within a container's walls and below its rim."""
-        local = quaternion_matrix(container.pose[3:]).T @ (item.pose[:3] - container.pose[:3])
-        inner, _ = inside_of(container)
-        half = np.asarray(container.size) / 2
-        # A round container's inner box is the square that fits inside: its circle reaches further.
-        return bool(
-            (np.abs(local[:2]) < np.maximum(inner[:2] / 2, half[:2] - 0.015)).all() and abs(local[2]) < half[2] + 0.02
-        )
+        """Whether an object's centre is between a container's walls and its lowest point below the rim."""
+        rotation = quaternion_matrix(container.pose[3:])
+        local = rotation.T @ (item.pose[:3] - container.pose[:3])
+        lowest = below(Held(item, np.zeros(3), quaternion_matrix(item.pose[3:])), np.eye(3))
+        rim = container.size[2] / 2
+        return inside_of(container).holds(local) and -rim < local[2] and float(local[2] - lowest) < rim - 0.01
 
     def _tcp(self, side: str, measured: Array, lift: float) -> tuple[Array, Array]:
         """The tcp's rotation (3, 3) and position (3,) in the scene."""

@@ -327,27 +327,26 @@ class Planner:
     def _drops(self, container: SceneObject, held: Held, side: str, start: Array, base: Array, lift: float) -> Drops:
         """Ways to hold an object over and in a container, reachable or not."""
         frame, middle = quaternion_matrix(container.pose[3:]), np.asarray(container.pose[:3])
-        inner, floor = inside_of(container)
+        inside = inside_of(container)
         rim = middle[2] + container.size[2] / 2
-        bottom = middle[2] - container.size[2] / 2 + floor
+        bottom = middle[2] - container.size[2] / 2 + inside.floor
         now = self.arms[side].forward(start, lift)["tcp"][0]
         pitch = np.arcsin(np.clip(now[2, 2], -1, 1))
         elevations = np.clip(pitch + np.radians([-16.0, -8.0, 0.0, 8.0, 16.0]), np.radians(20), np.radians(75))
-        room = np.maximum(inner[:2] / 2 - 0.07, 0.0)
-        spots = np.array([(x, y) for x in (0.0, -room[0], room[0]) for y in (0.0, -room[1], room[1])])
+        spots = inside.spots(0.07)
         h, e, spot, level = (
             grid.ravel()
             for grid in np.meshgrid(base[2] + HEADINGS, elevations, np.arange(9), np.arange(3), indexing="ij")
         )
         R = hand_rotation(h, e)
-        below = _below(held, R)
+        hang = below(held, R)
         # The object is let go just above the floor; half-way down or over the rim where the hand finds no room inside.
         heights = np.array([bottom + 0.012, (bottom + rim) / 2, rim + 0.008])
         centre = middle + np.concatenate([spots[spot] @ frame[:2, :2].T, np.zeros((len(spot), 1))], axis=1)
-        centre[:, 2] = heights[level] + below
+        centre[:, 2] = heights[level] + hang
         tcp = centre - (R @ held.offset[:, None])[..., 0]
         above = tcp.copy()
-        above[:, 2] += np.maximum(rim + 0.030 + below - centre[:, 2], 0.0)
+        above[:, 2] += np.maximum(rim + 0.030 + hang - centre[:, 2], 0.0)
         cost = 0.8 * level + 8.0 * np.linalg.norm(spots[spot], axis=1) + 1.0 * np.abs(e - pitch)
         return Drops(R, tcp, above, cost, spot == 0, level)
 
@@ -563,7 +562,7 @@ def to_scene(points: Array, bases: Array) -> Array:
     return np.asarray(turned)
 
 
-def _below(held: Held, rotation: Array) -> Array:
+def below(held: Held, rotation: Array) -> Array:
     """How far (...) the lowest point of a held object is below its centre for hands (..., 3, 3), m."""
     up = rotation[..., 2, :]  # the scene's up in the tcp frame
     parts = [part.posed(held.rotation, np.zeros(3)) for part in parts_of(held.item)]
