@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+from bytemini_core.types import Array
 from scipy.spatial.transform import Rotation
 
 Vector3 = tuple[float, float, float]
@@ -66,23 +66,25 @@ class Part:
             case _:
                 return np.pi * a**2 * (2 * b + 4 / 3 * a)
 
-    def half_extents(self) -> NDArray[np.float64]:
+    def half_extents(self) -> Array:
         """(3,) half edge lengths of the part's axis-aligned bounding box in the thing's frame, m."""
         w, x, y, z = self.quaternion
         rotation = Rotation.from_quat([x, y, z, w]).as_matrix()
         a, b, c = self.size
+        half: Array
         match self.shape:
             case "sphere":
-                return np.full(3, a)
+                half = np.full(3, a)
             case "box":
-                return np.abs(rotation) @ self.size
+                half = np.abs(rotation) @ self.size
             case "ellipsoid":
-                return np.sqrt((rotation**2) @ np.square([a, b, c]))
+                half = np.sqrt((rotation**2) @ np.square([a, b, c]))
             case "cylinder":
                 axis = rotation[:, 2]
-                return np.abs(axis) * b + a * np.sqrt(np.maximum(0.0, 1 - axis**2))
+                half = np.abs(axis) * b + a * np.sqrt(np.maximum(0.0, 1 - axis**2))
             case _:
-                return np.abs(rotation[:, 2]) * b + a
+                half = np.abs(rotation[:, 2]) * b + a
+        return half
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,13 +298,12 @@ def _container(entry: Any, colors: dict[str, Color], path: str) -> Item:
         raise ValueError(f"{where} leaves {min(inner):.3f} m of room inside, expected at least 0.03")
     parts = [Part("box", half, at, _quaternion((0.0, 0.0, yaw)), rgb, True) for half, at, yaw in outline]
     parts.append(floor)
-    # The band is a slightly thicker slice of each wall, near the rim.
+    # The band covers the rim, a little thicker than the walls.
+    band_half = size[2] * 0.12
     for half, at, yaw in outline:
-        height = size[2] * 0.10
-        stripe = (half[0] + 0.0008, half[1] + 0.0008, height)
-        parts.append(
-            Part("box", stripe, (at[0], at[1], size[2] / 2 - 2 * height), _quaternion((0.0, 0.0, yaw)), band, False)
-        )
+        stripe = (half[0] + 0.0008, half[1] + 0.0008, band_half)
+        where_z = size[2] / 2 - band_half + 0.0008
+        parts.append(Part("box", stripe, (at[0], at[1], where_z), _quaternion((0.0, 0.0, yaw)), band, False))
     return Item(
         name=name,
         category=category,

@@ -7,11 +7,11 @@ stands in the way of hand and forearm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from bytemini_core.types import Array
 
 from bytemini_sim.catalogue import Item
 from bytemini_sim.scene import Placed, Table
@@ -22,7 +22,7 @@ CONTAINER_GAP = 0.055
 """Least free space between a container and anything else, m."""
 
 _REST = 5e-4  # things start this high above the table, m, and settle
-_MAX_TRIES = 400
+_MAX_TRIES = 5000
 _TRIES_PER_ITEM = 40
 
 # The hand's way in, behind an object: how far back it is checked, half its width, the slope of its underside and how
@@ -31,25 +31,27 @@ _LANE_LENGTH = 0.24
 _LANE_HALF_WIDTH = 0.072
 _LANE_SLOPE = 1.0
 _LANE_DROP = 0.055
-_LANE_TURNS = np.radians([0.0, 20.0, -20.0, 40.0, -40.0])
-_SHOULDERS = np.array([[0.12, 0.205], [0.12, -0.205]])
+_LANE_TURNS = tuple(math.radians(turn) for turn in (0.0, 20.0, -20.0, 40.0, -40.0))
+_SHOULDER_X, _SHOULDER_Y = 0.12, 0.205
+
+
+# The head camera at home (ROBOT.md): where it is (x, height, m), how far it looks down, half the angle of its square
+# picture less a margin. A number of the robot in a scene's layout, so that scenes do not depend on its version.
+_EYE_X, _EYE_Z = 0.177, 1.268
+_EYE_PITCH = 0.75
+_EYE_SLOPE = 0.9 * math.tan(math.radians(65.0 / 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """The part of the table that both hands' reach and the head's view cover, odom, m.
+    """The part of the table that both hands reach: things are centred within `x` and `y`, odom, m."""
 
-    Things are centred within `x` and `y`, and their outline keeps within |y| < `view` + 0.4 (x - 0.42), the edge of
-    the head camera's square picture.
-    """
-
-    x: tuple[float, float] = (0.44, 0.67)
-    y: tuple[float, float] = (-0.38, 0.38)
-    view: float = 0.375
+    x: tuple[float, float]
+    y: tuple[float, float]
 
 
-OBJECT_ZONE = Zone()
-CONTAINER_ZONE = Zone(x=(0.52, 0.62), y=(-0.30, 0.30), view=0.42)
+OBJECT_ZONE = Zone(x=(0.43, 0.68), y=(-0.38, 0.38))
+CONTAINER_ZONE = Zone(x=(0.52, 0.62), y=(-0.28, 0.28))
 
 
 def arrange(
@@ -71,90 +73,99 @@ def arrange(
     """
     order = sorted(range(len(objects)), key=lambda i: -objects[i].radius)
     for _ in range(_MAX_TRIES):
-        boxes: list[Placed] = []
-        if not all(_place(rng, item, CONTAINER_ZONE, boxes, table, turn=0.3) for item in containers):
-            continue
-        standing = list(boxes)
-        if not all(_place(rng, objects[i], OBJECT_ZONE, standing, table, turn=np.pi) for i in order):
-            continue
-        if not all(open_to_hand(placed, standing) for placed in standing[len(boxes) :]):
-            continue
-        by_name = {placed.name: placed for placed in standing}
-        return tuple(by_name[item.name] for item in objects), tuple(boxes)
+        standing: list[Placed] = []
+        if all(_place(rng, item, CONTAINER_ZONE, 0.3, table, standing) for item in containers) and all(
+            _place(rng, objects[i], OBJECT_ZONE, math.pi, table, standing) for i in order
+        ):
+            by_name = {placed.name: placed for placed in standing}
+            return tuple(by_name[item.name] for item in objects), tuple(by_name[item.name] for item in containers)
     raise ValueError(f"no room on the table for {len(objects)} objects and {len(containers)} containers; place fewer")
 
 
-def _place(rng: np.random.Generator, item: Item, zone: Zone, standing: list[Placed], table: Table, turn: float) -> bool:
-    """Add one thing where it is clear of what stands already; False when no place was found."""
-    for _ in range(_TRIES_PER_ITEM):
-        x, y = rng.uniform(*zone.x), rng.uniform(*zone.y)
-        yaw = rng.uniform(-turn, turn)
+def _place(rng: np.random.Generator, item: Item, zone: Zone, turn: float, table: Table, standing: list[Placed]) -> bool:
+    """Add one thing where it is clear of what stands and nothing loses its way in; False when there is none."""
+    low, high = (zone.x[0], zone.y[0], -turn), (zone.x[1], zone.y[1], turn)
+    around = [(_rectangle(other), CONTAINER_GAP if _boxed(item, other) else OBJECT_GAP) for other in standing]
+    for x, y, yaw in rng.uniform(low, high, (_TRIES_PER_ITEM, 3)).tolist():
         placed = Placed(item, (x, y, table.height + item.size[2] / 2 + _REST), yaw)
-        outline = _corners(placed)
-        if np.any(np.abs(outline[:, 1]) > zone.view + 0.4 * (outline[:, 0] - 0.42)):
+        if not _in_view(*placed.position):
             continue
-        if all(
-            gap(placed, other) >= (CONTAINER_GAP if item.container or other.item.container else OBJECT_GAP)
-            for other in standing
-        ):
+        outline = _rectangle(placed)
+        if any(outline.gap(other) < least for other, least in around):
+            continue
+        together = [*standing, placed]
+        if all(open_to_hand(thing, together) for thing in reversed(together) if not thing.item.container):
             standing.append(placed)
             return True
     return False
 
 
-def _axes(yaw: float) -> Array:
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[c, s], [-s, c]])
+def _boxed(item: Item, other: Placed) -> bool:
+    return item.container or other.item.container
 
 
-def _corners(placed: Placed) -> Array:
-    """(4, 2) corners of its footprint, odom, m."""
-    half = np.array(placed.item.size[:2]) / 2
-    local = half * np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
-    return np.asarray(placed.position[:2] + local @ _axes(placed.yaw), dtype=np.float64)
+def _in_view(x: float, y: float, z: float) -> bool:
+    """Whether the head's square picture shows the point."""
+    distance = (x - _EYE_X) * math.cos(_EYE_PITCH) + (_EYE_Z - z) * math.sin(_EYE_PITCH)
+    return abs(y) <= _EYE_SLOPE * distance
+
+
+@dataclass(frozen=True, slots=True)
+class _Rectangle:
+    """A rectangle on the table: centre, half edge lengths (m), cosine and sine of its yaw. Plain floats are fast."""
+
+    x: float
+    y: float
+    a: float
+    b: float
+    c: float
+    s: float
+
+    def gap(self, other: _Rectangle) -> float:
+        """Largest separation over the four edge directions (separating axes); negative when they overlap."""
+        dx, dy = other.x - self.x, other.y - self.y
+        cc = abs(self.c * other.c + self.s * other.s)
+        ss = abs(self.s * other.c - self.c * other.s)
+        return max(
+            abs(self.c * dx + self.s * dy) - self.a - cc * other.a - ss * other.b,
+            abs(self.c * dy - self.s * dx) - self.b - ss * other.a - cc * other.b,
+            abs(other.c * dx + other.s * dy) - other.a - cc * self.a - ss * self.b,
+            abs(other.c * dy - other.s * dx) - other.b - ss * self.a - cc * self.b,
+        )
+
+    def nearest(self, x: float, y: float, ux: float, uy: float) -> float:
+        """How far along the direction (ux, uy) from (x, y) the rectangle begins, m."""
+        middle = (self.x - x) * ux + (self.y - y) * uy
+        return middle - abs(self.c * ux + self.s * uy) * self.a - abs(self.c * uy - self.s * ux) * self.b
+
+
+def _rectangle(placed: Placed) -> _Rectangle:
+    x, y, _ = placed.position
+    width, depth, _ = placed.item.size
+    return _Rectangle(x, y, width / 2, depth / 2, math.cos(placed.yaw), math.sin(placed.yaw))
 
 
 def gap(first: Placed, second: Placed) -> float:
     """Free space between two footprints (rectangles), m: a lower bound, negative when they overlap."""
-    return _rectangle_gap(
-        np.array(first.position[:2]),
-        np.array(first.item.size[:2]) / 2,
-        _axes(first.yaw),
-        np.array(second.position[:2]),
-        np.array(second.item.size[:2]) / 2,
-        _axes(second.yaw),
-    )
-
-
-def _rectangle_gap(c1: Array, h1: Array, a1: Array, c2: Array, h2: Array, a2: Array) -> float:
-    """Largest separation over the rectangles' four edge directions (separating axes)."""
-    between = c2 - c1
-    cross = np.abs(a1 @ a2.T)
-    along1 = np.abs(a1 @ between) - h1 - cross @ h2
-    along2 = np.abs(a2 @ between) - h2 - cross.T @ h1
-    return float(max(along1.max(), along2.max()))
+    return _rectangle(first).gap(_rectangle(second))
 
 
 def open_to_hand(placed: Placed, standing: Sequence[Placed]) -> bool:
     """Whether some direction from one of the shoulders leads to the object over nothing too tall."""
-    centre = np.array(placed.position[:2])
-    shoulder = _SHOULDERS[0] if centre[1] >= 0 else _SHOULDERS[1]
-    straight = np.arctan2(*(centre - shoulder)[::-1])
-    others = [(o, _corners(o)) for o in standing if o is not placed]
-    return any(_lane_is_free(placed, centre, straight + turn, others) for turn in _LANE_TURNS)
+    x, y, _ = placed.position
+    straight = math.atan2(y - math.copysign(_SHOULDER_Y, y), x - _SHOULDER_X)
+    others = [(other.item.size[2], _rectangle(other)) for other in standing if other is not placed]
+    return any(_lane_is_free(placed, straight + turn, others) for turn in _LANE_TURNS)
 
 
-def _lane_is_free(placed: Placed, centre: Array, heading: float, others: Sequence[tuple[Placed, Array]]) -> bool:
-    back = -np.array([np.cos(heading), np.sin(heading)])
-    axes = np.array([back, [-back[1], back[0]]])
-    middle = centre + back * (_LANE_LENGTH / 2)
-    half = np.array([_LANE_LENGTH / 2, _LANE_HALF_WIDTH])
+def _lane_is_free(placed: Placed, heading: float, others: Sequence[tuple[float, _Rectangle]]) -> bool:
+    x, y, _ = placed.position
+    back_x, back_y = -math.cos(heading), -math.sin(heading)
+    half = _LANE_LENGTH / 2
+    lane = _Rectangle(x + back_x * half, y + back_y * half, half, _LANE_HALF_WIDTH, back_x, back_y)
     grasp = max(0.03, placed.item.size[2] / 2)
-    for other, corners in others:
-        size = np.array(other.item.size[:2]) / 2
-        if _rectangle_gap(middle, half, axes, np.array(other.position[:2]), size, _axes(other.yaw)) > 0:
-            continue
-        nearest = max(0.0, float(((corners - centre) @ back).min()))
-        if other.item.size[2] > grasp + _LANE_SLOPE * nearest - _LANE_DROP:
-            return False
-    return True
+    return not any(
+        lane.gap(other) <= 0
+        and height > grasp + _LANE_SLOPE * max(0.0, other.nearest(x, y, back_x, back_y)) - _LANE_DROP
+        for height, other in others
+    )

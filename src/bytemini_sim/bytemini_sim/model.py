@@ -25,7 +25,7 @@ ROBOT_GROUP, SCENE_GROUP, HIDDEN_GROUP = 1, 2, 3
 
 # Visual quality: (shadow map size, samples, slices, stacks, quads). Shadows and multisampling cost ten times the rest
 # in software rendering, and the cost of a frame is vertices, so the fast setting draws primitives coarsely.
-_FAST = (0, 0, 12, 6, 2)
+_FAST = (0, 0, 12, 6, 1)
 _PRETTY = (4096, 4, 40, 20, 6)
 
 _CONTAINER_SOLREF = (0.01, 1.0)
@@ -231,11 +231,11 @@ def _add_room(spec: mujoco.MjSpec, look: Look, pretty: bool) -> None:
     head.ambient = np.full(3, 0.36 * look.light)
     head.diffuse = np.full(3, 0.22 * look.light)
     head.specular = np.full(3, 0.05)
-    for name, position, strength in (("lamp", (0.2, -1.2, 2.8), 0.50), ("window", (1.8, 1.6, 2.6), 0.22)):
+    for name, lamp, strength in (("lamp", (0.2, -1.2, 2.8), 0.50), ("window", (1.8, 1.6, 2.6), 0.22)):
         spec.worldbody.add_light(
             name=name,
-            pos=position,
-            dir=np.subtract((0.5, 0.0, 0.7), position),
+            pos=lamp,
+            dir=np.subtract((0.5, 0.0, 0.7), lamp),
             type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
             castshadow=pretty and name == "lamp",
             diffuse=np.full(3, strength * look.light),
@@ -243,12 +243,12 @@ def _add_room(spec: mujoco.MjSpec, look: Look, pretty: bool) -> None:
             ambient=np.zeros(3),
         )
     position = np.array([1.75, -1.45, 1.75])
-    forward = np.array([0.32, 0.0, 0.80]) - position
+    forward = np.array([0.30, 0.0, 0.78]) - position
     z = -forward / np.linalg.norm(forward)
     x = np.cross((0.0, 0.0, 1.0), z)
     x /= np.linalg.norm(x)
     spec.worldbody.add_camera(
-        name=OUTSIDE_CAMERA, pos=position, fovy=42.0, quat=_matrix_to_quat(np.column_stack([x, np.cross(z, x), z]))
+        name=OUTSIDE_CAMERA, pos=position, fovy=37.0, quat=_matrix_to_quat(np.column_stack([x, np.cross(z, x), z]))
     )
 
 
@@ -302,7 +302,8 @@ def _wood(look: Look) -> NDArray[np.uint8]:
     grain = 0.5 + 0.18 * wave + 0.04 * rng.standard_normal((1, width))
     mix = np.clip(grain, 0.0, 1.0)[..., None]
     picture = (1 - mix) * np.asarray(look.table) + mix * np.asarray(look.table_grain)
-    return (255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    return pixels
 
 
 _GEOM_TYPES = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from bytemini_core.types import Array
+
 from bytemini_sim.catalogue import Color, Item
 
 

@@ -167,7 +167,7 @@ class World:
         self._effort = self.data.qfrc_bias[self._v].copy()
         self._twist = np.zeros(3)
         self._servo_twist = np.zeros(3)
-        self._lag: deque[Array] = deque()
+        self._lag = deque(self._drive()[:, self._lagged] for _ in range(self._lag_ticks))
         self._outside = np.zeros((4, n), dtype=bool)
         self._counts = np.zeros(4, dtype=np.int64)
         self._hash = hashlib.blake2b(digest_size=16)
@@ -192,12 +192,10 @@ class World:
         """
         model, data = self.model, self.data
         self._take(command)
-        drive = np.stack([self._target, self._rate, self._stiffness, self._damping, self._effort])
+        drive = self._drive()
         if self._lag_ticks:
-            self._lag.append(drive[:, self._lagged].copy())
-            drive[:, self._lagged] = self._lag[0]
-            if len(self._lag) > self._lag_ticks:
-                self._lag.popleft()
+            self._lag.append(drive[:, self._lagged])
+            drive[:, self._lagged] = self._lag.popleft()
         target, rate, stiffness, damping, effort = drive
         model.actuator_biasprm[self._u, 1] = -stiffness
         model.actuator_biasprm[self._u, 2] = -damping
@@ -211,6 +209,10 @@ class World:
             mujoco.mj_step1(model, data)
         self._ticks += 1
         self._watch()
+
+    def _drive(self) -> Array:
+        """(5, 19) what the driver gives to the actuators: target, rate, stiffness, damping, feed-forward."""
+        return np.array([self._target, self._rate, self._stiffness, self._damping, self._effort])
 
     def _take(self, command: JointCommand | None) -> None:
         if command is None:
@@ -304,7 +306,8 @@ class World:
 
     def object_poses(self) -> Array:
         """(n, 7) poses (x, y, z, qx, qy, qz, qw) in odom, in the order of `SceneSpec.placed`."""
-        return self.data.qpos[self._pose]
+        poses: Array = self.data.qpos[self._pose]
+        return poses
 
     def frame(self, name: str) -> Array:
         """4x4 pose in odom of a link of the URDF (`left_tcp`, `head_camera_optical_frame` ...).
