@@ -58,7 +58,7 @@ choose_python() {
     for python in python3 python3.12 python3.11 /usr/bin/python3; do
         if has "$python" "$module"; then return; fi
     done
-    die "Python 3.11 or 3.12 is needed, found $(python3 -V 2>/dev/null || echo none): install python3.12 or python3.11"
+    die "Python 3.11 or 3.12 is needed, found '$(python3 -V 2>/dev/null || true)': install python3.12 or python3.11"
 }
 
 debian_packages() {

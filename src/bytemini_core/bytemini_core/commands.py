@@ -78,7 +78,7 @@ def lint(argv: Sequence[str]) -> int:
     checks = [
         [*python, "ruff", "check", "."],
         [*python, "ruff", "format", "--check", "."],
-        *([*python, "mypy", str(path / path.name)] for path in packages),
+        [*python, "mypy", *(str(path / path.name) for path in packages)],
     ]
     if shutil.which("shellcheck"):
         checks.append(["shellcheck", "-x", "bytemini", "requirements/set_up.bash", ".ci/run"])

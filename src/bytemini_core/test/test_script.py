@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -64,6 +65,18 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(checkout: Path) -> 
         checkout.chmod(0o755)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
+
+
+def test_every_requirement_is_pinned_once() -> None:
+    pin = re.compile(r"([a-zA-Z0-9._-]+)(?:\[[a-z]+\])?==[0-9][0-9.]*")
+    names: list[str] = []
+    for path in sorted((ROOT / "requirements").glob("*.txt")):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith("#") and line != "-c constraints.txt":
+                match = pin.fullmatch(line)
+                assert match, f"{path.name}: {line}"
+                names.append(re.sub(r"[-_.]+", "-", match[1]).lower())
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
