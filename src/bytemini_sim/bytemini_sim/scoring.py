@@ -171,6 +171,9 @@ class Scorer:
                     forbidden[number[name], hand] = forbidden[hand, number[name]] = False
         self._forbidden = forbidden
         self._first_item = 2
+        items = (np.arange(len(self._entities)) >= self._first_item) & (np.arange(len(self._entities)) < len(names))
+        matters = forbidden | (hand[:, None] & items[None, :]) | (items[:, None] & hand[None, :])
+        self._matters = matters[np.ix_(self._entity, self._entity)]  # by geom: one look-up for all contacts
         self._hand_of = np.full(len(self._entities), -1)
         for k, side in enumerate(SIDES):
             for name in self._entities:
@@ -191,7 +194,13 @@ class Scorer:
             self._look(_LOOK_EVERY * self._dt)
 
     def _watch_contacts(self) -> None:
-        pairs = self._entity[self._world.data.contact.geom]
+        geoms = self._world.data.contact.geom
+        geoms = geoms[self._matters[geoms[:, 0], geoms[:, 1]]]
+        if not len(geoms):
+            self._held[:] = 0.0
+            self._free += self._dt
+            return
+        pairs = self._entity[geoms]
         bad = self._forbidden[pairs[:, 0], pairs[:, 1]]
         if bad.any():
             self._note_collisions(pairs[bad])
@@ -234,7 +243,7 @@ class Scorer:
     def _look(self, dt: float) -> None:
         """Distances and poses: who is near what, what has moved, where the target is."""
         poses = self._world.object_poses()
-        turned = np.abs(np.einsum("ij,ij->i", poses[:, 3:], self._start[:, 3:])) < np.cos(_TURNED / 2)
+        turned = np.abs((poses[:, 3:] * self._start[:, 3:]).sum(axis=1)) < np.cos(_TURNED / 2)
         self._moved |= (np.linalg.norm(poses[:, :3] - self._start[:, :3], axis=1) > _MOVED) | turned
         if self._moved.any() and self._ticks * self._dt <= REFUSAL_SECONDS:
             self._moved_early = True
@@ -247,7 +256,7 @@ class Scorer:
         data, n = self._world.data, self._objects
         offset = data.xpos[self._tcps][:, None] - data.xpos[self._bodies[:n]]
         rotation = data.xmat[self._bodies[:n]].reshape(n, 3, 3)
-        local = np.abs(np.einsum("sni,nij->snj", offset, rotation)) - self._half[:n]
+        local = np.abs((offset[:, :, None] @ rotation)[:, :, 0]) - self._half[:n]
         distance = np.linalg.norm(np.maximum(local, 0.0), axis=2).min(axis=0)
         self._near = np.where(distance < APPROACH_DISTANCE, self._near + dt, 0.0)
         nearest = int(np.argmin(distance))

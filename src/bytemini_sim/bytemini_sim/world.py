@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class World:
         image_size: (height, width) of their pictures.
         physics: time steps.
         wrist_lag: delay of the wrist actuators' commands, s; 0 for none, `WRIST_LAG` for the reported one.
-        pretty: draw `images` for people (shadows, multisampling): twenty times slower.
+        pretty: draw `images` for people (shadows, multisampling): ten times slower.
 
     Raises:
         ValueError: an unknown camera or a bad time.
@@ -124,11 +125,14 @@ class World:
         self._base_q = np.array([int(model.joint(name).qposadr[0]) for name in BASE_JOINTS])
         self._base_v = np.array([int(model.joint(name).dofadr[0]) for name in BASE_JOINTS])
         self._base_u = np.array([model.actuator(name).id for name in BASE_JOINTS])
-        self._base_gain = -model.actuator_biasprm[self._base_u, 2]
+        self._yaw = int(self._base_q[2])
+        self._base_gain = (-model.actuator_biasprm[self._base_u, 2]).tolist()
+        self._base_most = self.robot.base_velocity.tolist()
+        self._base_step = (self.robot.base_acceleration * self.physics.timestep).tolist()
         wrists = [[f"{side}_wrist_{axis}_joint" for axis in ("yaw", "pitch", "roll")] for side in SIDES]
         self._lagged = self.robot.indices(wrists[0] + wrists[1])
-        self._tilt = np.array([self.robot.indices(names[1:]) for names in wrists])
-        self._squeezes = self.robot.indices([self.robot.gripper_joint(side) for side in SIDES])
+        self._tilt = [self.robot.indices(names[1:]).tolist() for names in wrists]
+        self._set_limits()
         adr = np.array([int(model.joint(f"item/{name}").qposadr[0]) for name in scene.names()], dtype=np.intp)
         self._pose = adr[:, None] + np.array([0, 1, 2, 4, 5, 6, 3])  # MuJoCo's quaternions begin with w
         sensors = [[model.sensor(f"{side}_{kind}") for kind in ("force", "torque")] for side in SIDES]
@@ -137,6 +141,15 @@ class World:
             self.robot.joint_names: np.arange(len(self.robot.joint_names))
         }
         self._settle()
+
+    def _set_limits(self) -> None:
+        """What counts as within limits: rows of position, velocity and asked effort."""
+        robot = self.robot
+        velocity, effort = robot.velocity * _VELOCITY_TOLERANCE, robot.effort.copy()
+        effort[robot.indices([robot.gripper_joint(side) for side in SIDES])] = np.inf
+        self._least = np.array([robot.lower - _POSITION_TOLERANCE, -velocity, -effort])
+        self._most = np.array([robot.upper + _POSITION_TOLERANCE, velocity, effort])
+        self._most_tilt = robot.wrist_tilt_limit + _TILT_TOLERANCE
 
     def _settle(self) -> None:
         """Let things come to rest on the table while the driver holds the robot at home."""
@@ -165,10 +178,12 @@ class World:
         self._stiffness = self.robot.stiffness.copy()
         self._damping = self.robot.damping.copy()
         self._effort = self.data.qfrc_bias[self._v].copy()
-        self._twist = np.zeros(3)
-        self._servo_twist = np.zeros(3)
+        self._twist = [0.0, 0.0, 0.0]
+        self._servo_twist = [0.0, 0.0, 0.0]
         self._lag = deque(self._drive()[:, self._lagged] for _ in range(self._lag_ticks))
-        self._outside = np.zeros((4, n), dtype=bool)
+        self._watched = np.zeros((3, n))
+        self._outside = np.zeros((3, n), dtype=bool)
+        self._tilted = np.zeros(len(SIDES), dtype=bool)
         self._counts = np.zeros(4, dtype=np.int64)
         self._hash = hashlib.blake2b(digest_size=16)
 
@@ -217,7 +232,7 @@ class World:
     def _take(self, command: JointCommand | None) -> None:
         if command is None:
             self._rate[:] = 0.0
-            self._twist[:] = 0.0
+            self._twist = [0.0, 0.0, 0.0]
             return
         index = self._command_index.get(command.names)
         if index is None:
@@ -231,39 +246,38 @@ class World:
         self._stiffness[index] = command.stiffness
         self._damping[index] = command.damping
         self._effort[index] = command.effort
-        self._twist[:] = command.base_twist
+        self._twist = command.base_twist.tolist()
 
     def _drive_base(self) -> None:
-        """One physics step of the platform's drives: body twist within limits, turned into the world by this yaw."""
-        if not (self._twist.any() or self._servo_twist.any()):
-            self.data.ctrl[self._base_u] = 0.0
-            return
-        robot = self.robot
-        wanted = np.clip(self._twist, -robot.base_velocity, robot.base_velocity)
-        most = robot.base_acceleration * self.physics.timestep
-        self._servo_twist += np.clip(wanted - self._servo_twist, -most, most)
-        vx, vy, wz = self._servo_twist
-        yaw = self.data.qpos[self._base_q[2]]
-        c, s = np.cos(yaw), np.sin(yaw)
-        self.data.ctrl[self._base_u] = self._base_gain * (c * vx - s * vy, s * vx + c * vy, wz)
+        """One physics step of the platform's drives: body twist within limits, turned into the world by this yaw.
+
+        Plain floats: a few numbers at every physics step.
+        """
+        servo = self._servo_twist
+        for i, (wanted, most, step) in enumerate(zip(self._twist, self._base_most, self._base_step, strict=True)):
+            change = min(max(wanted, -most), most) - servo[i]
+            servo[i] += min(max(change, -step), step)
+        vx, vy, wz = servo
+        yaw = self.data.qpos[self._yaw]
+        c, s = math.cos(yaw), math.sin(yaw)
+        gx, gy, gz = self._base_gain
+        self.data.ctrl[self._base_u] = (gx * (c * vx - s * vy), gy * (s * vx + c * vy), gz * wz)
 
     def _watch(self) -> None:
         """Count crossings of limits, hash the trajectory, notice divergence."""
-        data, robot = self.data, self.robot
-        q, v = data.qpos[self._q], data.qvel[self._v]
-        outside = np.empty_like(self._outside)
-        outside[0] = (q < robot.lower - _POSITION_TOLERANCE) | (q > robot.upper + _POSITION_TOLERANCE)
-        outside[1] = np.abs(v) > robot.velocity * _VELOCITY_TOLERANCE
-        outside[2] = False
-        outside[2, self._tilt[:, 0]] = np.hypot(*q[self._tilt.T]) > robot.wrist_tilt_limit + _TILT_TOLERANCE
-        outside[3] = np.abs(self._asked) > robot.effort
-        outside[3, self._squeezes] = False
-        if outside.any():
-            self._counts += (outside & ~self._outside).sum(axis=1)
-        self._outside = outside
+        data = self.data
+        self._watched[0] = q = data.qpos[self._q]
+        self._watched[1] = data.qvel[self._v]
+        self._watched[2] = self._asked
+        outside = (self._watched < self._least) | (self._watched > self._most)
+        tilted = np.array([math.hypot(q[a], q[b]) > self._most_tilt for a, b in self._tilt])
+        if outside.any() or tilted.any():
+            position, velocity, effort = (outside & ~self._outside).sum(axis=1)
+            self._counts += (position, velocity, (tilted & ~self._tilted).sum(), effort)
+        self._outside, self._tilted = outside, tilted
         self._hash.update(data.qpos)
         self._hash.update(data.qvel)
-        if not np.isfinite(data.qvel.sum()):
+        if not math.isfinite(data.qvel.sum()):
             raise PhysicsError(f"the simulation diverged at {self.time / NANOSECONDS:.3f} s; use a smaller timestep")
 
     # -- what can be known ----------------------------------------------------------------------------------------
