@@ -1,12 +1,13 @@
 """`ros2 launch bytemini_bringup bytemini.launch.py`: the stack that `bytemini_bringup.stack` describes."""
 
-from bytemini_bringup.stack import OPTIONS, options, stack
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from bytemini_bringup.stack import OPTIONS, options, stack
 
 
 def _actions(context: LaunchContext) -> list:

@@ -46,7 +46,11 @@ class Processes:
     """The running stack. A context manager: what was started is brought down on leaving, whatever happened."""
 
     def __init__(
-        self, processes: Iterable[Process], logs: Path, namespace: str = "", environment: Mapping[str, str] | None = None
+        self,
+        processes: Iterable[Process],
+        logs: Path,
+        namespace: str = "",
+        environment: Mapping[str, str] | None = None,
     ):
         """Prepare.
 
@@ -74,7 +78,9 @@ class Processes:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Bring everything down."""
         self.stop()
 

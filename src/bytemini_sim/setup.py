@@ -20,5 +20,6 @@ setup(
     entry_points={
         "console_scripts": ["sim_node = bytemini_sim.node:main"],
         "bytemini.commands": ["rollout = bytemini_sim.rollout:main"],
+        "bytemini.benchmarks": ["rollout = bytemini_sim.bench_rollout:main"],
     },
 )

@@ -9,8 +9,10 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+
+from bytemini_core.executor import StreamExecutor
 
 
 def parameter(
@@ -62,7 +64,7 @@ def run_node(factory: Callable[[], Node]) -> int:
         except (ValueError, RuntimeError) as error:
             print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
-        executor = SingleThreadedExecutor()
+        executor = StreamExecutor()
         executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -7,18 +7,12 @@ no other check for shapes and finite numbers.
 from __future__ import annotations
 
 import array
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
-from bytemini_msgs.msg import HandReference as HandReferenceMsg
-from bytemini_msgs.msg import JointCommand as JointCommandMsg
-from bytemini_msgs.msg import SceneObject as SceneObjectMsg
-from bytemini_msgs.msg import SceneState as SceneStateMsg
-from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
-from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from geometry_msgs.msg import Pose, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
@@ -41,6 +35,13 @@ from bytemini_core.types import (
     WbcStatus,
     WholeBodyReference,
 )
+from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
+from bytemini_msgs.msg import HandReference as HandReferenceMsg
+from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import SceneObject as SceneObjectMsg
+from bytemini_msgs.msg import SceneState as SceneStateMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 
 SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Images and fast state: the newest counts, a lost one is not sent again."""
@@ -48,14 +49,10 @@ SENSOR_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """References and commands."""
 
-LATCHED_QOS = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Description, mode, task: whoever comes later still gets the last one."""
 
-LOCKSTEP_QOS = QoSProfile(
-    depth=20, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+LOCKSTEP_QOS = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Everything that a stage waits for in lock step: nothing may be lost, not even what was sent before it was found."""
 
 
@@ -83,6 +80,13 @@ def from_time(time: Time) -> int:
 def stamp_of(message: Any) -> int:
     """The stamp of a message with a header, nanoseconds."""
     return from_time(message.header.stamp)
+
+
+def stamp_of_bytes(cdr: bytes) -> int:
+    """The stamp of a serialised message that begins with a header, nanoseconds, without reading the rest of it."""
+    # After 4 bytes of encapsulation: seconds and nanoseconds, little-endian on every machine that runs this.
+    seconds, nanoseconds = struct.unpack_from("<iI", cdr, 4)
+    return int(seconds * NANOSECONDS + nanoseconds)
 
 
 def _doubles(values: Array) -> array.array[float]:

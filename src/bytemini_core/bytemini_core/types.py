@@ -50,7 +50,9 @@ def _vector(owner: str, name: str, value: object, length: int) -> Array:
     if array.shape != (length,):
         raise ValueError(f"{owner}.{name} has shape {array.shape}, expected ({length},)")
     if not np.isfinite(array).all():
-        raise ValueError(f"{owner}.{name} holds a number that is not finite at index {int(np.argmin(np.isfinite(array)))}")
+        raise ValueError(
+            f"{owner}.{name} holds a number that is not finite at index {int(np.argmin(np.isfinite(array)))}"
+        )
     return array
 
 

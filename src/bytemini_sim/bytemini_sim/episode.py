@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from bytemini_core.types import TaskStatus
 from numpy.typing import NDArray
-import numpy as np
 
 from bytemini_sim.results.report import EpisodeResult
 from bytemini_sim.results.trajectory import Trajectory

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import rclpy
+from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter
 from bytemini_core.ros import (
@@ -30,18 +31,18 @@ from bytemini_core.ros import (
 )
 from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
 from bytemini_description.robot import VERSIONS, load_robot
-from bytemini_msgs.msg import JointCommand as JointCommandMsg
-from bytemini_msgs.msg import SceneState as SceneStateMsg
-from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
+from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import SceneState as SceneStateMsg
+from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.scoring import Scorer
 from bytemini_sim.tasks import make_task
@@ -125,7 +126,7 @@ class SimNode(Node):
 
     # The loop
 
-    def run(self, executor: SingleThreadedExecutor) -> None:
+    def run(self, executor: StreamExecutor) -> None:
         """Simulate until the context ends."""
         pace = time.monotonic() - self.now / NANOSECONDS
         while rclpy.ok():
@@ -140,7 +141,7 @@ class SimNode(Node):
                 self._world.step(command)
                 self._scorer.update()
 
-    def _await(self, executor: SingleThreadedExecutor) -> JointCommand | None:
+    def _await(self, executor: StreamExecutor) -> JointCommand | None:
         """Lock step: the command for this very stamp."""
         episode, deadline = self._episode, time.monotonic() + COMMAND_WAIT
         while rclpy.ok() and self._running and episode == self._episode:
@@ -155,7 +156,7 @@ class SimNode(Node):
             executor.spin_once(timeout_sec=0.5)
         return None
 
-    def _newest(self, executor: SingleThreadedExecutor, pace: float) -> JointCommand | None:
+    def _newest(self, executor: StreamExecutor, pace: float) -> JointCommand | None:
         """Real time: wait until this tick is over, then take the newest command unless it is too old."""
         end = pace + (self.now + self._world.physics.tick) / NANOSECONDS
         while (left := end - time.monotonic()) > 0:
@@ -168,11 +169,14 @@ class SimNode(Node):
     def _publish(self) -> None:
         now = self.now
         state = dataclasses.replace(self._world.state(), stamp=now)
-        # Clock first, joints last: who is woken by the joints finds the rest of this stamp already there.
-        self._clock_publisher.publish(Clock(clock=to_time(now)))
+        observed = now % self._period == 0
+        # Joints last: who is woken by them finds the rest of this stamp already there. In lock step every stage goes by
+        # stamps; the clock is for those who only look on.
+        if observed or not self._lockstep:
+            self._clock_publisher.publish(Clock(clock=to_time(now)))
         self._odometry.publish(odometry_message(state))
         self._joints.publish(joint_state_message(state))
-        if now % self._period == 0:
+        if observed:
             self._publish_observation(now)
             self._transforms.publish(TFMessage(transforms=[self._odom_transform(odometry_message(state))]))
 
@@ -281,7 +285,7 @@ def main() -> int:
         except (ValueError, RuntimeError) as error:
             print(f"sim_node: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
-        executor = SingleThreadedExecutor()
+        executor = StreamExecutor()
         executor.add_node(node)
         node.run(executor)
     except (KeyboardInterrupt, ExternalShutdownException):

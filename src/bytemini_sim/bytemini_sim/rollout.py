@@ -34,7 +34,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--setting", default=defaults.setting, help="setting of the task (default: %(default)s)")
     parser.add_argument("--policy", default=defaults.policy, choices=POLICIES, help="default: %(default)s")
     parser.add_argument("--robot", default=defaults.robot, choices=VERSIONS, help="default: %(default)s")
-    parser.add_argument("--episodes", type=int, default=3, help="how many, from consecutive seeds (default: %(default)s)")
+    parser.add_argument(
+        "--episodes", type=int, default=3, help="how many, from consecutive seeds (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     parser.add_argument(
         "--instruction",
@@ -190,8 +192,9 @@ def _keep(episode: Episode, options: RolloutOptions, stem: Path) -> None:
         write_video(stem.with_suffix(".mp4"), episode)
     if episode.bag:
         from bytemini_sim.results.bag import write_bag
+        from bytemini_sim.wire import TOPICS
 
-        write_bag(stem.with_name(stem.name + "-bag"), episode.bag)
+        write_bag(stem.with_name(stem.name + "-bag"), episode.bag, TOPICS)
 
 
 def _conclude(report: RolloutReport, out: Path, console: Console) -> None:

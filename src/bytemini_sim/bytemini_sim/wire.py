@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -18,27 +17,27 @@ from types import TracebackType
 from typing import Any
 
 import rclpy
-from bytemini_bringup.processes import Processes
-from bytemini_bringup.stack import options as stack_options
-from bytemini_bringup.stack import stack
+from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
-from bytemini_core.ros import image_array, joint_command, robot_state, sensor_qos
+from bytemini_core.ros import image_array, joint_command, robot_state, sensor_qos, stamp_of_bytes
 from bytemini_core.types import CAMERAS, NANOSECONDS, Mode, TaskStatus, WbcStatus
 from bytemini_description.robot import load_robot
-from bytemini_msgs.action import RunTask
-from bytemini_msgs.msg import ActionChunk, ChunkReport, JointCommand, SceneState, WholeBodyReference
-from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
-from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
-from bytemini_msgs.srv import ResetWorld, ScoreEpisode, SetMode
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rclpy.action import ActionClient
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import SetBool
 
+from bytemini_bringup.processes import Processes
+from bytemini_bringup.stack import options as stack_options
+from bytemini_bringup.stack import stack
+from bytemini_msgs.action import RunTask
+from bytemini_msgs.msg import ActionChunk, ChunkReport, JointCommand, SceneState, WholeBodyReference
+from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.srv import ResetWorld, ScoreEpisode, SetMode
 from bytemini_sim.episode import SETTLE_SECONDS, Episode, Frame, RolloutOptions, failure_of
 from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.results.report import EpisodeResult
@@ -92,7 +91,9 @@ def free_domain() -> Iterator[int]:
                 continue
             yield domain
             return
-    raise StackError(f"ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use by rollouts: wait, or set ROS_DOMAIN_ID")
+    raise StackError(
+        f"ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use by rollouts: wait, or set ROS_DOMAIN_ID"
+    )
 
 
 class WireRunner:
@@ -131,21 +132,21 @@ class WireRunner:
             stack_of_exits.callback(context.try_shutdown)
             self._node = rclpy.create_node("rollout", context=context, start_parameter_services=False)
             stack_of_exits.callback(self._node.destroy_node)
-            self._executor = SingleThreadedExecutor(context=context)
+            self._executor = StreamExecutor(context=context)
             self._executor.add_node(self._node)
             # Rollouts do without the frames' tree: nobody looks at it, and it would cost a process of its own.
             processes = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
             if os.environ.get("ROS_DOMAIN_ID"):
                 self._refuse_company([p.name for p in processes], domain)
             environment = {"ROS_DOMAIN_ID": str(domain)}
-            self._processes = stack_of_exits.enter_context(
-                Processes(processes, self._logs, environment=environment)
-            )
+            self._processes = stack_of_exits.enter_context(Processes(processes, self._logs, environment=environment))
             self._connect()
             self._exit = stack_of_exits.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Bring the stack down."""
         self._exit.close()
 
@@ -196,10 +197,9 @@ class WireRunner:
         return (*(CAMERAS if self.options.cameras else ()), *outside)
 
     def _hear(self, cdr: bytes) -> int:
-        # Every recorded message begins with a header: encapsulation (4 bytes), seconds, nanoseconds.
-        seconds, nanoseconds = struct.unpack_from("<iI", cdr, 4)
-        self._stamp = max(self._stamp, seconds * NANOSECONDS + nanoseconds)
-        return seconds * NANOSECONDS + nanoseconds
+        stamp = stamp_of_bytes(cdr)
+        self._stamp = max(self._stamp, stamp)
+        return stamp
 
     def _keep(self, topic: str, cdr: bytes) -> None:
         self._bag.append((topic, cdr, self._hear(cdr)))

@@ -9,41 +9,49 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
-    StateSubscription,
+    LATCHED_QOS,
     chunk_message,
     command_qos,
     image_array,
+    robot_state,
     scene_state,
     sensor_qos,
     stamp_of,
+    stamp_of_bytes,
     to_time,
 )
-from bytemini_core.types import Mode, Observation, RobotState
+from bytemini_core.types import NANOSECONDS, Mode, Observation
 from bytemini_description.robot import VERSIONS, load_robot
+from nav_msgs.msg import Odometry
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from rclpy.task import Future
+from sensor_msgs.msg import Image, JointState
+
 from bytemini_msgs.action import RunTask
 from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.srv import SetMode
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.action.server import ServerGoalHandle
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
-from rclpy.task import Future
-from sensor_msgs.msg import Image
-
 from gr3_policy_node.backends import POLICIES, load_policy
 from gr3_policy_node.session import Verdict
 from gr3_policy_node.worker import PolicyWorker, Step, Task, row_status
 
 OBSERVATION_SILENCE = 1.0
 """Seconds without a complete observation after which a running task has failed (real time only)."""
+
+SETTLE_SECONDS = 0.5
+"""How long the motion may come to rest by itself after a task's end, before the controller holds."""
 
 
 class PolicyNode(Node):
@@ -56,12 +64,16 @@ class PolicyNode(Node):
         seed = parameter(self, "seed", 0, "seed of what is random in the policy", bounds=(0, 2**31 - 1))
         self._lockstep = parameter(self, "lockstep", False, "answer every observation, in order")
         self._time_limit = parameter(self, "time_limit", 60.0, "s a task may take by default", bounds=(0.1, 3600.0))
-        self._agreement = parameter(self, "agreement", 3, "consecutive chunks that must agree on the end", bounds=(1, 50))
+        self._agreement = parameter(
+            self, "agreement", 3, "consecutive chunks that must agree on the end", bounds=(1, 50)
+        )
         policy = load_policy(name, load_robot(version), seed)
         self._metadata = policy.metadata
         self._steps: deque[Step] = deque()
-        self._goals: dict[Task, tuple[ServerGoalHandle, Future]] = {}
+        self._goals: dict[Task, ServerGoalHandle] = {}
         self._owned = False
+        self._stamp = 0
+        self._release_at: int | None = None
         self._heard = dict.fromkeys(self._inputs(), time.monotonic())
         self._join = StampJoin(self._inputs())
 
@@ -70,9 +82,13 @@ class PolicyNode(Node):
         self._guard = self.create_guard_condition(self._on_steps)
         self._worker = PolicyWorker(policy, time.perf_counter, self._on_step, answer_all=self._lockstep)
         self._set_mode = self.create_client(SetMode, "wbc/set_mode")
-        self.create_subscription(WbcStatusMsg, "wbc/status", self._on_wbc_status, 10)
-        self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
+        self.create_subscription(WbcStatusMsg, "wbc/mode", self._on_mode, LATCHED_QOS)
         qos = sensor_qos(self._lockstep)
+        # The state comes twenty times for each observation: it is read only when the rest of its stamp is there.
+        for name, kind, topic in (("joints", JointState, "joint_states"), ("odometry", Odometry, "odom")):
+            self.create_subscription(
+                kind, topic, lambda cdr, n=name: self._add(n, stamp_of_bytes(cdr), cdr), qos, raw=True
+            )
         for camera in self._metadata.cameras:
             topic = f"camera/{camera}/color/image_raw"
             self.create_subscription(Image, topic, lambda m, c=camera: self._on_image(c, m), qos)
@@ -82,8 +98,9 @@ class PolicyNode(Node):
             self,
             RunTask,
             "run_task",
-            execute_callback=self._execute,
+            execute_callback=lambda _: RunTask.Result(),
             goal_callback=self._on_goal,
+            handle_accepted_callback=self._on_accepted,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
         )
         self.create_timer(0.2, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -96,12 +113,9 @@ class PolicyNode(Node):
         super().destroy_node()
 
     def _inputs(self) -> tuple[str, ...]:
-        return ("state", *self._metadata.cameras, *(("scene",) if self._metadata.privileged else ()))
+        return ("joints", "odometry", *self._metadata.cameras, *(("scene",) if self._metadata.privileged else ()))
 
     # Observations
-
-    def _on_state(self, state: RobotState) -> None:
-        self._add("state", state.stamp, state)
 
     def _on_scene(self, message: SceneStateMsg) -> None:
         self._add("scene", stamp_of(message), scene_state(message))
@@ -119,8 +133,17 @@ class PolicyNode(Node):
         inputs = self._join.add(name, stamp, value)
         if inputs is None:
             return
+        self._stamp = stamp
+        if self._release_at is not None and stamp >= self._release_at:
+            self._release()
         images = {camera: inputs[camera] for camera in self._metadata.cameras}
-        self._worker.submit(Observation(stamp, "", inputs["state"], images, inputs.get("scene")))
+        try:
+            joints = deserialize_message(inputs["joints"], JointState)
+            state = robot_state(joints, deserialize_message(inputs["odometry"], Odometry))
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        self._worker.submit(Observation(stamp, "", state, images, inputs.get("scene")))
 
     def _refuse(self, reason: str) -> None:
         self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
@@ -139,7 +162,7 @@ class PolicyNode(Node):
                 continue
             status = self._status_message(step)
             self._statuses.publish(status)
-            goal, done = self._goals.get(step.task, (None, None))
+            goal = self._goals.get(step.task)
             if goal is None:
                 continue
             goal.publish_feedback(RunTask.Feedback(task_status=status, elapsed=step.elapsed, chunks=step.chunks))
@@ -169,52 +192,73 @@ class PolicyNode(Node):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    async def _execute(self, goal: ServerGoalHandle) -> RunTask.Result:
+    def _on_accepted(self, goal: ServerGoalHandle) -> None:
         for other in list(self._goals):
             self._finish(other, Verdict("PREEMPTED", "another task took over"))
-        request = goal.request
-        task = Task(request.instruction, request.time_limit or self._time_limit, self._agreement)
-        done: Future = Future(executor=self.executor)
-        self._goals[task] = (goal, done)
-        refused = await self._take_robot(Mode.POLICY)
+        task = Task(goal.request.instruction, goal.request.time_limit or self._time_limit, self._agreement)
+        self._goals[task] = goal
+        # A coroutine that awaits the end of the task would keep rclpy's executor spinning all the while: the goal is
+        # kept here instead, and executed, which only tells its result, when the task has ended.
+        self._release_at = None
+        self._request_mode(Mode.POLICY, lambda refused: self._begin(task, refused))
+
+    def _begin(self, task: Task, refused: str) -> None:
+        """The controller has answered: start, unless it refused or the task is over already."""
+        if task not in self._goals:
+            return
         if refused:
             self._finish(task, Verdict("FAULTED", refused))
-        elif not done.done():
-            self._heard = dict.fromkeys(self._heard, time.monotonic())
-            self._worker.start(task)
-            # The operator's first feedback says that the task is under way.
-            status = TaskStatusMsg(instruction=task.instruction, phase="started", progress=float("nan"))
-            goal.publish_feedback(RunTask.Feedback(task_status=status))
-        result: RunTask.Result = await done
-        if result.status != RunTask.Result.PREEMPTED or goal.is_cancel_requested:
-            await self._take_robot(Mode.HOLD)
-        if goal.is_cancel_requested:
-            goal.canceled()
-        elif result.status in (RunTask.Result.TERMINATED, RunTask.Result.INVALID):
-            goal.succeed()
-        else:
-            goal.abort()
-        return result
+            return
+        self._heard = dict.fromkeys(self._heard, time.monotonic())
+        self._worker.start(task)
+        # The operator's first feedback says that the task is under way.
+        status = TaskStatusMsg(instruction=task.instruction, phase="started", progress=float("nan"))
+        self._goals[task].publish_feedback(RunTask.Feedback(task_status=status))
 
-    async def _take_robot(self, mode: Mode) -> str:
-        """Ask the controller for a mode; the reason when it refuses, else an empty string."""
+    def _request_mode(self, mode: Mode, then: Callable[[str], None]) -> None:
+        """Ask the controller for a mode; `then` gets the reason when it refuses, else an empty string."""
         self._owned = False
         if not self._set_mode.service_is_ready():
-            return "the whole-body controller does not answer: is wbc_controller running?"
-        answer = await self._set_mode.call_async(SetMode.Request(mode=mode.value))
-        return "" if answer.success else f"the controller refuses {mode.value}: {answer.message}"
+            then("the whole-body controller does not answer: is wbc_controller running?")
+            return
+
+        def answered(future: Future) -> None:
+            answer = future.result()
+            then("" if answer.success else f"the controller refuses {mode.value}: {answer.message}")
+
+        self._set_mode.call_async(SetMode.Request(mode=mode.value)).add_done_callback(answered)
+
+    def _release(self) -> None:
+        """Give the robot back."""
+        self._release_at = None
+        self._request_mode(Mode.HOLD, lambda refused: self._refuse(refused) if refused else None)
 
     def _finish(self, task: Task, verdict: Verdict, step: Step | None = None) -> None:
         self._worker.end(task)
-        _, done = self._goals.pop(task)
+        goal = self._goals.pop(task)
         result = RunTask.Result(status=getattr(RunTask.Result, verdict.status), message=verdict.message)
         if step is not None:
             result.elapsed, result.chunks = step.elapsed, step.chunks
             result.mean_inference_time = step.mean_inference_time
         self.get_logger().info(f"{verdict.status}: {task.instruction} ({verdict.message})")
-        done.set_result(result)
+        if not self._goals:
+            settled = SETTLE_SECONDS if verdict.status in ("TERMINATED", "INVALID") else 0.0
+            self._release_at = self._stamp + round(settled * NANOSECONDS)
+            if not settled:
+                self._release()
 
-    def _on_wbc_status(self, message: WbcStatusMsg) -> None:
+        def tell(handle: ServerGoalHandle) -> RunTask.Result:
+            if handle.is_cancel_requested:
+                handle.canceled()
+            elif verdict.status in ("TERMINATED", "INVALID"):
+                handle.succeed()
+            else:
+                handle.abort()
+            return result
+
+        goal.execute(tell)
+
+    def _on_mode(self, message: WbcStatusMsg) -> None:
         if message.mode == WbcStatusMsg.POLICY:
             self._owned = True
         elif self._owned:
@@ -224,7 +268,7 @@ class PolicyNode(Node):
                 self._finish(task, Verdict("FAULTED", f"the controller went to {message.mode}: {reason}"))
 
     def _watch(self) -> None:
-        for task, (goal, _) in list(self._goals.items()):
+        for task, goal in list(self._goals.items()):
             if goal.is_cancel_requested:
                 self._finish(task, Verdict("PREEMPTED", "cancelled"))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -99,9 +100,11 @@ class PolicyWorker:
         session = self._session
         try:
             chunk, verdict = self._infer(replace(observation, instruction=task.instruction), session)
-        except (ValueError, RuntimeError) as error:
-            # The policy refuses the observation or broke on it: the task ends, the robot settles, the reason is told.
-            chunk, verdict = empty_chunk(observation, self._policy), Verdict("FAULTED", f"policy: {error}")
+        except Exception as error:
+            # Whatever broke in a policy, this thread must live on: the task ends, the robot settles, the reason is told.
+            traceback.print_exc()
+            reason = f"the policy failed: {type(error).__name__}: {error}"
+            chunk, verdict = empty_chunk(observation, self._policy), Verdict("FAULTED", reason)
         if verdict is not None:
             self._task = None
         return Step(

@@ -12,11 +12,11 @@ from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
 from bytemini_core.types import NANOSECONDS, ActionChunk, RobotState
 from bytemini_description.robot import VERSIONS, load_robot
+from rclpy.node import Node
+
 from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
 from bytemini_msgs.msg import ChunkReport as ChunkReportMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
-from rclpy.node import Node
-
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
 from trajectory_optimizer.report import ChunkReport
@@ -57,6 +57,8 @@ class TrajectoryOptimizerNode(Node):
         if silent > STATE_SILENCE * NANOSECONDS or silent < 0:
             # At the start, and when the robot was out of sight: it may be anywhere, every plan is void.
             self._optimizer.reset(state)
+            if self._schedule is not None:
+                self._schedule.restart()
         else:
             self._optimizer.observe(state)
         self._waiting = state

@@ -30,6 +30,11 @@ class ChunkSchedule:
         self._period = round(self.period * NANOSECONDS)
         self._latency = round(self.latency * NANOSECONDS)
 
+    def restart(self) -> None:
+        """Begin anew with the next `take`: the observations before it were not of this run."""
+        self._chunks.clear()
+        self._next = None
+
     def add(self, chunk: ActionChunk) -> None:
         """Keep a chunk until it is due."""
         self._chunks[chunk.stamp] = chunk

@@ -22,16 +22,16 @@ from bytemini_core.ros import (
 )
 from bytemini_core.types import NANOSECONDS, Mode, RobotState, WbcStatus, WholeBodyReference
 from bytemini_description.robot import VERSIONS, load_robot
-from bytemini_msgs.msg import JointCommand as JointCommandMsg
-from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
-from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
-from bytemini_msgs.srv import SetMode
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Bool
 
+from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
+from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
+from bytemini_msgs.srv import SetMode
 from wbc_controller.controller import WbcConfig, WholeBodyController
 
 STATE_SILENCE = 0.1
@@ -57,6 +57,8 @@ class WbcNode(Node):
         self._commands = self.create_publisher(JointCommandMsg, "joint_command", qos)
         self._base = self.create_publisher(TwistStamped, "cmd_vel", qos)
         self._statuses = self.create_publisher(WbcStatusMsg, "wbc/status", 10)
+        self._modes = self.create_publisher(WbcStatusMsg, "wbc/mode", LATCHED_QOS)
+        self._modes.publish(wbc_status_message(self._status))
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
@@ -108,6 +110,8 @@ class WbcNode(Node):
         message.solve_time = time.perf_counter() - started
         message.refused += self._refused
         self._statuses.publish(message)
+        if before.mode is not command.status.mode:
+            self._modes.publish(message)
 
     def _on_estop(self, message: Bool) -> None:
         if message.data:

@@ -1,0 +1,40 @@
+"""The one description of the stack: every choice is checked, every parameter has a taker."""
+
+import pytest
+
+from bytemini_bringup.stack import OPTIONS, options, stack
+
+
+def test_defaults_are_valid_choices():
+    for option in OPTIONS:
+        assert option.parse(str(option.default)) == option.default
+        assert option.description
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        ({"robot": "v3"}, "robot is 'v3', expected v1 or v2"),
+        ({"lockstep": "yes"}, "expected true or false"),
+        ({"seed": "x"}, "expected a int"),
+        ({"colour": "red"}, "no option 'colour'"),
+    ],
+)
+def test_what_is_not_among_the_choices_is_refused(chosen, reason):
+    with pytest.raises(ValueError, match=reason):
+        options(**chosen)
+
+
+def test_without_a_simulator_time_is_the_machines_own():
+    names = {process.name: process for process in stack(options(sim="none"))}
+    assert "bytemini_sim" not in names
+    assert names["wbc_controller"].parameters["use_sim_time"] is False
+
+
+def test_choices_reach_the_processes_that_need_them():
+    processes = {p.name: p.parameters for p in stack(options(robot="v2", seed=7, lockstep=True, latency=0.2))}
+    assert processes["bytemini_sim"]["seed"] == 7
+    assert processes["trajectory_optimizer"]["latency"] == 0.2
+    assert all(processes[n]["robot"] == "v2" for n in ("bytemini_sim", "wbc_controller", "gr3_policy"))
+    assert all(processes[n]["lockstep"] is True for n in ("bytemini_sim", "wbc_controller", "trajectory_optimizer"))
+    assert 'name="bytemini' in processes["robot_state_publisher"]["robot_description"]
