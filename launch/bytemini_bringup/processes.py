@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ GRACE = 3.0
 """Seconds that the processes have to end after the first signal."""
 
 
-class ProcessDied(RuntimeError):
+class ProcessDiedError(RuntimeError):
     """A process of the stack ended by itself; the message holds its name and its last words."""
 
 
@@ -87,7 +88,10 @@ class Processes:
     def _start(self, process: Process) -> None:
         parameters = Path(self._folder.name) / f"{process.name}.yaml"
         parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(process.parameters)}}), encoding="utf-8")
-        command = [str(executable(process)), "--ros-args", "-r", f"__node:={process.name}"]
+        path = executable(process)
+        # A Python script runs with this very interpreter: its first line cannot name one whose path has a space.
+        interpreter = [sys.executable] if path.read_bytes()[:2] == b"#!" else []
+        command = [*interpreter, str(path), "--ros-args", "-r", f"__node:={process.name}"]
         command += ["--params-file", str(parameters)]
         if self._namespace:
             command += ["-r", f"__ns:=/{self._namespace.strip('/')}"]
@@ -102,10 +106,10 @@ class Processes:
         return self._logs / f"{name}.log"
 
     def check(self) -> None:
-        """Raise ProcessDied when one of the processes has ended."""
+        """Raise ProcessDiedError when one of the processes has ended."""
         for name, process in self._running.items():
             if process.poll() is not None:
-                raise ProcessDied(f"{name} ended with status {process.returncode}: {self._last_words(name)}")
+                raise ProcessDiedError(f"{name} ended with status {process.returncode}: {self._last_words(name)}")
 
     def _last_words(self, name: str) -> str:
         lines = [line.strip() for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]

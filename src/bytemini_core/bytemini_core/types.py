@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 SIDES = ("left", "right")
 CAMERAS = ("head", "left_wrist", "right_wrist")
 BASE_COLUMNS = ("base/x", "base/y", "base/yaw")
-"""Columns of an `ActionChunk` that displace the base: metres, metres, radians in the base frame at the chunk's stamp."""
+"""Columns of an `ActionChunk` that displace the base: m, m, rad in the base frame at the chunk's stamp."""
 
 NANOSECONDS = 1_000_000_000
 

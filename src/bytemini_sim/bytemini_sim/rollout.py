@@ -185,7 +185,16 @@ def _keep(episode: Episode, options: RolloutOptions, stem: Path) -> None:
     from bytemini_sim.results.plots import plot_episode
 
     episode.trajectory.save(stem.with_suffix(".npz"))
-    plot_episode(episode.trajectory, load_robot(options.robot), stem.with_suffix(".png"), episode.result.instruction)
+    result = episode.result
+    subtitle = f"{options.task} with {options.policy} on {options.robot}, seed {result.seed}"
+    plot_episode(
+        episode.trajectory,
+        load_robot(options.robot),
+        stem.with_suffix(".png"),
+        result.instruction,
+        f"{subtitle}: {result.failure}" if result.failure else subtitle,
+        result.success,
+    )
     if episode.frames:
         from bytemini_sim.results.video import write_video
 

@@ -157,8 +157,8 @@ class WireRunner:
             there = set(self._node.get_node_names()) & set(names)
             if there:
                 raise StackError(
-                    f"ROS domain {domain} already has {', '.join(sorted(there))}: stop that stack, or set ROS_DOMAIN_ID "
-                    "to another number (unset, a free one is taken)"
+                    f"ROS domain {domain} already has {', '.join(sorted(there))}: stop that stack, or set "
+                    "ROS_DOMAIN_ID to another number (unset, a free one is taken)"
                 )
 
     def _connect(self) -> None:

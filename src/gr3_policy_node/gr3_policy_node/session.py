@@ -12,7 +12,7 @@ CONFIDENT = 0.5
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a task ended: `status` is one of RunTask's result codes (TERMINATED, INVALID, TIMED_OUT), in words `message`."""
+    """How a task ended: `status` is the name of one of RunTask's result codes, `message` says it in words."""
 
     status: str
     message: str

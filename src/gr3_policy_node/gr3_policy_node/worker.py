@@ -1,4 +1,4 @@
-"""Inference beside the node: one thread that owns the policy and the task, so that no callback ever waits for either."""
+"""Inference beside the node: one thread owns the policy and the task, so that no callback waits for either."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class PolicyWorker:
         try:
             chunk, verdict = self._infer(replace(observation, instruction=task.instruction), session)
         except Exception as error:
-            # Whatever broke in a policy, this thread must live on: the task ends, the robot settles, the reason is told.
+            # Whatever broke in a policy, this thread lives on: the task ends, the robot settles, the reason is told.
             traceback.print_exc()
             reason = f"the policy failed: {type(error).__name__}: {error}"
             chunk, verdict = empty_chunk(observation, self._policy), Verdict("FAULTED", reason)

@@ -47,5 +47,5 @@ def test_time_is_up_at_the_limit():
     [("", 1.0, 1), ("  ", 1.0, 1), ("do", 0.0, 1), ("do", float("nan"), 1), ("do", 1.0, 0)],
 )
 def test_nonsense_is_refused(instruction, limit, agreement):
-    with pytest.raises(ValueError, match="expected|empty"):
+    with pytest.raises(ValueError, match=r"expected|empty"):
         TaskSession(instruction, 0, limit, agreement)
