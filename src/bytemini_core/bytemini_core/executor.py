@@ -1,8 +1,9 @@
 """An executor with a fast lane for messages.
 
 rclpy's executors gather every entity of the node, build a wait set and a task for each callback: 0.3 to 0.5 ms,
-whatever the callback does. At 200 Hz and three messages a tick that is most of a core. Here messages (and guard conditions) have
-a wait set of their own, in front of the ordinary executor, which still serves timers, services and actions.
+whatever the callback does. At 200 Hz and three messages a tick that is most of a core. Here messages (and guard
+conditions) have a wait set of their own, in front of the ordinary executor, which still serves timers, services and
+actions.
 """
 
 from __future__ import annotations
