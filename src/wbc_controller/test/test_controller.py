@@ -7,6 +7,10 @@ from bytemini_description.robot import RobotModel
 from wbc_controller.config import WbcConfig
 
 
+def hand(frame: str) -> HandReference:
+    return HandReference(frame, np.array((0.5, 0.2, 1.0, 0, 0, 0, 1.0)))
+
+
 def arm_wave(bench, t: float) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """A joint trajectory well within the limits: position, velocity, acceleration at t."""
     robot = bench.robot
@@ -172,10 +176,8 @@ def test_old_state_takes_the_robot_from_its_owner(bench) -> None:
         (lambda b: b.reference(("left_elbow",), (1.0,)), "left_elbow, which is not a joint"),
         (lambda b: b.reference(("left_elbow_joint",), (3.0,)), "outside its limits"),
         (lambda b: b.reference(late=200_000_000), "in the future"),
-        (
-            lambda b: b.reference(hands=(HandReference("left_tcp", np.array((0, 0, 0, 0, 0, 0, 1.0))),)),
-            "hand poses",
-        ),
+        (lambda b: b.reference(hands=(hand("left_hand"),)), "hand frame left_hand, expected left_tcp or right_tcp"),
+        (lambda b: b.reference(hands=(hand("left_tcp"), hand("left_tcp"))), "two targets for left_tcp"),
     ],
 )
 def test_bad_reference_is_refused_with_its_reason(bench, make, says: str) -> None:

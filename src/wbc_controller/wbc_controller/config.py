@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
+
+from .weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,9 @@ class WbcConfig:
     reference and the next of the same owner. `max_base_jump`: the same for the base pose (m, rad).
     `blend_time`: shortest take-over from rest to a new owner's reference (s). `base_gain`: feedback on the odometry
     (1/s). `approach`: share of the acceleration limit with which errors are closed, the rest being left for
-    the reference's own acceleration.
+    the reference's own acceleration. `self_distance`: distance that bodies of the robot keep (m). `hand_jump`: largest
+    step of a hand's target from one reference to the next (m; rad: pi times as much). `yielding`: hand error (m; rad:
+    pi times as much) from which the status says that the hand was sacrificed. `weights`: of the tasks.
     """
 
     period: float = 0.005
@@ -28,11 +33,17 @@ class WbcConfig:
     blend_time: float = 0.3
     base_gain: float = 4.0
     approach: float = 0.7
+    self_distance: float = 0.02
+    hand_jump: float = 0.25
+    yielding: float = 0.01
+    weights: Weights = field(default_factory=Weights)
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not (isinstance(value, int | float) and 0.0 < value < float("inf")):
+            if item.name == "weights":
+                continue
+            if not (isinstance(value, int | float) and 0.0 < value < math.inf):
                 raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")
         if self.approach > 1.0:
             raise ValueError(f"wbc config: approach is {self.approach}, expected a share between 0 and 1")

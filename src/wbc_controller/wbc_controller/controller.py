@@ -19,17 +19,26 @@ from bytemini_core.types import (
 )
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel
+from numpy.typing import NDArray
 
 from .blend import Blend
 from .config import WbcConfig
 from .gate import Gate
+from .hands import HandTarget
+from .model import Frames, robot_problem
 from .modes import OWNERS, ModeMachine
+from .proximity import ITEM
+from .solver import Solution, make_solver
 from .viability import stopping_speed, velocity_box
 from .wrist import limit_wrist
 
 _BASE = 3
 _FAR = 1e6  # the base has no position limit (m, rad)
 _RIM = 1.0 - 1e-6  # the wrist's range is an open disc
+_POSTURE_RATE = 0.5  # of the way home that an arm's spare freedom goes in a second
+_GAZE_RATE = 2.0  # of the angle to what the head should look at, per second
+_EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over
+_PATIENCE = 3  # ticks that a failed solver may coast on its last velocity
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,9 @@ class WholeBodyCommand:
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
+    A reference names joints, the base, hands, or a mixture. All of it goes into one quadratic programme a tick
+    (`problem`, `solver`); what the robot does in HOLD and ESTOP needs no solver.
+
     The commanded state u = (base in odom, joints) and its velocity (base twist in base_footprint, joint rates) moves by
     q[k+1] = q[k] + v[k+1] dt, with v chosen inside the viability box (`viability`) and the wrists' disc (`wrist`), so
     that position, velocity and acceleration limits hold at every tick whatever the reference does. A reference that
@@ -53,7 +65,12 @@ class WholeBodyController:
         self.robot = robot
         self.config = config or WbcConfig()
         self._modes = ModeMachine()
-        self._gate = Gate(robot, self.config)
+        frames = Frames()
+        self._gate = Gate(robot, self.config, frames.hands)
+        self._problem = robot_problem(robot, self.config.period)
+        self._solver, self.fallback = make_solver(self._problem)
+        self._solver.surround(self.config.self_distance, np.zeros((0, ITEM)))
+        self._parameters = {name: self._solver.parameters[where] for name, where in self._problem.layout.fields.items()}
         self._kinematics = Kinematics(robot)
         self._n = len(robot.joint_names)
         far = np.full(_BASE, _FAR)
@@ -77,6 +94,17 @@ class WholeBodyController:
         ]
         self._rim = robot.wrist_tilt_limit * _RIM
         self._column_names = ("base/x", "base/y", "base/yaw", *robot.joint_names)
+        p = self._parameters
+        p["lower"][:], p["upper"][:], p["hardest"][:] = self._lower, self._upper, self._acceleration
+        self._hands = {frame: p[f"{side}_hand"] for frame, side in zip(frames.hands, SIDES, strict=True)}
+        for given in self._hands.values():
+            given[:] = 0.0
+            given[[0, 4, 8]] = 1.0
+        head = [_BASE + i for i, name in enumerate(robot.joint_names) if name.startswith("head")]
+        arms = [_BASE + robot.indices(robot.arm_joints(side)) for side in SIDES]
+        self._arm = dict(zip(frames.hands, arms, strict=True))
+        self._head = np.array(head)
+        self._lift = _BASE + int(robot.indices(("lift_joint",))[0])
         self._position = np.zeros(self._n)
         self._velocity = np.zeros(_BASE + self._n)
         self._change = np.zeros(_BASE + self._n)  # of velocity in the last tick (per s)
@@ -84,10 +112,26 @@ class WholeBodyController:
         self._reference: WholeBodyReference | None = None
         self._target: Array | None = None  # joints, of the present owner
         self._blend: Blend | None = None
+        self._targets: dict[str, HandTarget] = {}
+        self._aimed = -np.inf
+        self._failures = 0
+        self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
         self._time = -np.inf
         self._refused = 0
         self._last: WholeBodyCommand | None = None
+
+    def set_environment(self, boxes: Array) -> None:
+        """What forearms and hands keep away from.
+
+        Args:
+            boxes: (k, 16), in odom: rotation (row-major), centre (m), half edges (m), distance to keep (m). A
+                half-space is a box large enough.
+
+        Raises:
+            ValueError: a wrong shape, too many, or not finite.
+        """
+        self._solver.surround(self.config.self_distance, boxes)
 
     @property
     def mode(self) -> Mode:
@@ -145,6 +189,7 @@ class WholeBodyController:
             mode=self._modes.mode,
             reason=self._modes.reason or self._waiting(),
             active=active,
+            sacrificed=self._sacrificed,
             solve_time=time.perf_counter() - started,
             refused=self._refused,
         )
@@ -174,6 +219,9 @@ class WholeBodyController:
         self._reference = None
         self._target = None
         self._blend = None
+        self._targets = {}
+        self._sacrificed = ()
+        self._failures = 0
 
     def _waiting(self) -> str:
         return "waiting for the first reference" if self._modes.mode in OWNERS and self._reference is None else ""
@@ -235,20 +283,21 @@ class WholeBodyController:
         """Choose the next velocity and move the commanded state. Returns the names of the constraints that bound it."""
         dt = self.config.period
         reference, target = self._reference, self._target
-        wanted = self._braking() if reference is None or target is None else self._tracking(t, reference, target)
-        position = np.concatenate((np.zeros(_BASE), self._position))
-        limit = self._velocity_limits[self._modes.mode]
-        low, high = velocity_box(position, self._velocity, self._lower, self._upper, limit, self._acceleration, dt)
-        velocity = np.clip(wanted, low, high)
         active: list[str] = []
-        bound = np.abs(velocity - wanted) > 1e-9
-        if bound.any():
-            active += [f"{self._column_names[i]} limit" for i in np.flatnonzero(bound)]
+        if reference is None or target is None:
+            position = np.concatenate((np.zeros(_BASE), self._position))
+            limit = self._velocity_limits[self._modes.mode]
+            low, high = velocity_box(position, self._velocity, self._lower, self._upper, limit, self._acceleration, dt)
+            velocity = np.clip(self._braking(), low, high)
+        else:
+            solution = self._solve(t, reference, target)
+            velocity, low, high = solution.velocity.copy(), solution.low, solution.high
+            active += self._bound(solution)
         for side, pitch, roll in self._wrists:
             p, r = _BASE + pitch, _BASE + roll
             asked = (float(velocity[p]), float(velocity[r]))
             given = limit_wrist(
-                (float(position[p]), float(position[r])),
+                (float(self._position[pitch]), float(self._position[roll])),
                 (float(self._velocity[p]), float(self._velocity[r])),
                 asked,
                 (float(low[p]), float(low[r])),
@@ -264,6 +313,113 @@ class WholeBodyController:
         self._velocity = velocity
         self._position = np.clip(self._position + velocity[_BASE:] * dt, self.robot.lower, self.robot.upper)
         return tuple(active)
+
+    def _solve(self, t: float, reference: WholeBodyReference, target: Array) -> Solution:
+        """Fill in the tick's parameters and solve; a failed solver coasts for `_PATIENCE` ticks, then it is a fault."""
+        p, state = self._parameters, self._state
+        p["q"][_BASE:] = self._position
+        if state is not None:
+            p["q"][:_BASE] = state.base_pose
+        p["v"][:] = self._velocity
+        p["fastest"][:] = self._velocity_limits[self._modes.mode]
+        if reference.hands:
+            free, arms = self._aim(t, reference)
+            target[free - _BASE] = self._position[free - _BASE]  # left to the tasks: they have no target to return to
+        else:
+            p["weight"][:] = 1.0
+            for given in self._hands.values():
+                given[18:] = 0.0
+            p["relative"][:] = p["gaze"][3] = p["manipulability"][:] = 0.0
+            self._targets = {}
+            self._sacrificed = ()
+        p["want"][:] = self._tracking(t, reference, target)
+        if reference.hands:
+            p["want"][arms] += self._eased(t) * _POSTURE_RATE * (self.robot.home - self._position)[arms - _BASE]
+        solution = self._solver.solve()
+        if solution.flag >= 0:
+            self._failures = 0
+            return solution
+        self._failures += 1
+        if self._failures > _PATIENCE:
+            self._fault(f"the solver failed {self._failures} times in a row (flag {solution.flag})")
+        solution.velocity[:] = np.clip(
+            self._velocity if self._failures <= _PATIENCE else self._braking(), solution.low, solution.high
+        )
+        return solution
+
+    def _aim(self, t: float, reference: WholeBodyReference) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Hand targets and the weights of everything beside them.
+
+        Returns:
+            The joints' variables that no reference names and the tasks may use, and those of them in an arm.
+        """
+        p, weights = self._parameters, self.config.weights
+        late = t - reference.stamp / NANOSECONDS
+        named = np.zeros(_BASE + self._n, dtype=bool)
+        named[_BASE + self._gate.indices(reference.names)] = True
+        weight = p["weight"]
+        weight[:] = weights.joint**2
+        weight[:_BASE] = weights.base**2 if reference.base is not None else weights.free_base**2
+        free = np.zeros(_BASE + self._n, dtype=bool)
+        middle = np.zeros(3)
+        for hand in reference.hands:
+            known = self._targets.get(hand.frame)
+            if known is None:
+                present = self._kinematics.forward(hand.frame, self._position, p["q"][:_BASE])
+                known = HandTarget(t - self.config.period, present, hand, late, self.config.blend_time)
+                self._targets[hand.frame] = known
+                self._aimed = t
+            rotation, position, twist = known.at(t, hand, late)
+            given = self._hands[hand.frame]
+            given[:9] = rotation.reshape(-1)
+            given[9:12] = position
+            given[12:18] = twist
+            given[18:] = weights.position**2, weights.rotation**2
+            weight[self._arm[hand.frame]] = weights.posture**2
+            free[self._arm[hand.frame]] = True
+            middle += position / len(reference.hands)
+        for frame in self._hands.keys() - {hand.frame for hand in reference.hands}:
+            self._hands[frame][18:] = 0.0
+            self._targets.pop(frame, None)
+        arms = free & ~named
+        if not named[self._lift]:
+            free[self._lift] = True
+            weight[self._lift] = weights.free_lift**2
+        p["gaze"][:3], p["gaze"][3:] = middle, 0.0
+        if not named[self._head].any():
+            p["gaze"][3:] = weights.gaze**2, _GAZE_RATE * self._eased(t)
+            free[self._head] = True
+            weight[self._head] = weights.posture**2
+        p["relative"][:] = weights.relative**2 if len(reference.hands) == len(self._hands) else 0.0
+        p["manipulability"][:] = weights.manipulability * self._eased(t)
+        return np.flatnonzero(free & ~named), np.flatnonzero(arms)
+
+    def _eased(self, t: float) -> float:
+        """0 at the take-over of a hand, 1 from `_EASE` later."""
+        return min(1.0, max(0.0, (t - self._aimed) / _EASE))
+
+    def _bound(self, solution: Solution) -> list[str]:
+        """Names of what bound the motion; notes which hands were sacrificed."""
+        velocity = solution.velocity
+        at = (velocity <= solution.low) | (velocity >= solution.high)
+        active = [f"{self._column_names[i]} limit" for i in np.flatnonzero(at & (np.abs(velocity) > 0.0))]
+        for row in solution.bound:
+            if row < 0:
+                break
+            if row < len(self._problem.pairs):
+                active.append(f"distance {self._problem.pairs[row].name}")
+            else:
+                item, which = divmod(int(row) - len(self._problem.pairs), len(self._problem.watched))
+                active.append(f"distance {self._problem.watched[which].name} - environment {item}")
+        if self._targets:
+            yielding = self.config.yielding
+            errors = solution.info[2:].reshape(2, 2)
+            self._sacrificed = tuple(
+                frame
+                for frame, error in zip(self._hands, errors, strict=True)
+                if frame in self._targets and (error[0] > yielding or error[1] > np.pi * yielding)
+            )
+        return active
 
     def _braking(self) -> Array:
         """Velocity of the next tick on the way to rest: the jerk limit shapes it, except in an emergency stop."""

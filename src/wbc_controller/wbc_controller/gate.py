@@ -16,9 +16,10 @@ class Gate:
     Finiteness, shapes and unique names are kept by the types themselves (`bytemini_core.types`).
     """
 
-    def __init__(self, robot: RobotModel, config: WbcConfig) -> None:
+    def __init__(self, robot: RobotModel, config: WbcConfig, hand_frames: tuple[str, ...]) -> None:
         self._robot = robot
         self._config = config
+        self.hand_frames = hand_frames
         self._known = set(robot.joint_names)
         span = robot.upper - robot.lower
         self._tolerance = config.limit_tolerance * span
@@ -69,8 +70,8 @@ class Gate:
         """
         if reason := self.fresh(t, reference):
             return reason
-        if reference.hands:
-            return "reference holds hand poses, which this controller does not track yet: send joint targets"
+        if reference.hands and (reason := self._hands(reference, before)):
+            return reason
         try:
             index = self.indices(reference.names)
         except KeyError as error:
@@ -100,4 +101,23 @@ class Gate:
             leap[2] = abs((leap[2] + np.pi) % (2.0 * np.pi) - np.pi)
             if leap.max() > self._config.max_base_jump:
                 return f"base reference jumps by {leap.max():.3f}, at most {self._config.max_base_jump:.3f} is taken"
+        return ""
+
+    def _hands(self, reference: WholeBodyReference, before: WholeBodyReference | None) -> str:
+        frames = [hand.frame for hand in reference.hands]
+        if unknown := [frame for frame in frames if frame not in self.hand_frames]:
+            return f"reference has hand frame {unknown[0]}, expected {' or '.join(self.hand_frames)}"
+        if len(set(frames)) != len(frames):
+            return f"reference has two targets for {frames[0]}"
+        last = {hand.frame: hand for hand in before.hands} if before else {}
+        for hand in reference.hands:
+            if (known := last.get(hand.frame)) is None:
+                continue
+            leap = float(np.linalg.norm(hand.pose[:3] - known.pose[:3]))
+            turn = 2.0 * float(np.arccos(min(1.0, abs(hand.pose[3:] @ known.pose[3:]))))
+            if leap > self._config.hand_jump or turn > np.pi * self._config.hand_jump:
+                return (
+                    f"reference of {hand.frame} jumps by {leap:.3f} m, {turn:.3f} rad, at most "
+                    f"{self._config.hand_jump:.3f} m, {np.pi * self._config.hand_jump:.3f} rad is taken"
+                )
         return ""

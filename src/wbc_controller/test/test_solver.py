@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bytemini_description.kinematics import Kinematics
+from bytemini_description.robot import RobotModel, load_robot
+from wbc_controller.model import robot_problem
+from wbc_controller.solver import CompiledTick, CompilerError, FallbackTick, compile_shared, make_solver
+
+BOX = np.array([[1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0.7, 0.0, 0.6, 0.2, 0.4, 0.02, 0.01]])
+
+
+def fill(solver, problem, robot: RobotModel, rng: np.random.Generator, wild: bool) -> None:
+    p = {name: solver.parameters[where] for name, where in problem.layout.fields.items()}
+    q = rng.uniform(robot.lower, robot.upper) if wild else robot.home
+    p["q"][:] = np.concatenate((rng.normal(size=3), q))
+    p["v"][:] = 0.0
+    p["lower"][:] = np.concatenate((np.full(3, -1e6), robot.lower))
+    p["upper"][:] = np.concatenate((np.full(3, 1e6), robot.upper))
+    p["fastest"][:] = np.concatenate((robot.base_velocity, robot.velocity))
+    p["hardest"][:] = np.concatenate((robot.base_acceleration, robot.acceleration))
+    p["want"][:] = 0.1 * rng.normal(size=22)
+    p["weight"][:] = 0.03**2
+    kinematics = Kinematics(robot)
+    for side in ("left", "right"):
+        pose = kinematics.forward(f"{side}_tcp", q, p["q"][:3])
+        far = rng.normal(size=3) * (0.1 if wild else 1e-4)
+        p[f"{side}_hand"][:] = np.concatenate((pose[:3, :3].ravel(), pose[:3, 3] + far, np.zeros(6), (1.0, 0.09)))
+    p["gaze"][:] = 2.0, 0.0, 0.7, 0.01, 2.0
+    p["manipulability"][:] = 0.003
+
+
+@pytest.mark.parametrize(("wild", "closeness"), [(False, 1e-9), (True, 1e-6)])
+def test_fallback_gives_the_compiled_answer(wild: bool, closeness: float) -> None:
+    robot = load_robot("v1")
+    problem = robot_problem(robot, 0.005)
+    compiled, fallback = CompiledTick(problem), FallbackTick(problem)
+    for solver in (compiled, fallback):
+        solver.surround(0.02, BOX)
+    rng = np.random.default_rng(3)
+    iterations = 0
+    for _ in range(40):
+        fill(compiled, problem, robot, rng, wild)
+        fallback.parameters[:] = compiled.parameters
+        one, two = compiled.solve(), fallback.solve()
+        assert one.flag == two.flag
+        iterations += one.flag
+        np.testing.assert_allclose(one.velocity, two.velocity, atol=closeness)
+        np.testing.assert_allclose(one.distance, two.distance, atol=1e-12)
+        np.testing.assert_allclose(one.info, two.info, atol=1e-9)
+        end = list(one.bound).index(-1)
+        np.testing.assert_array_equal(one.bound[: end + 1], two.bound[: end + 1])
+    assert iterations > 40
+
+
+def test_no_compiler_means_the_fallback_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    solver, reason = make_solver(robot_problem(load_robot("v1"), 0.005), tmp_path)
+    assert isinstance(solver, FallbackTick)
+    assert "build-essential" in reason
+
+
+def test_library_is_compiled_once(tmp_path: Path) -> None:
+    source = "int answer(void) { return 42; }"
+    first = compile_shared(source, "answer", tmp_path)
+    made = first.stat().st_mtime_ns
+    assert compile_shared(source, "answer", tmp_path) == first
+    assert first.stat().st_mtime_ns == made
+    assert compile_shared(source.replace("42", "43"), "answer", tmp_path) != first
+    with pytest.raises(CompilerError, match="failed"):
+        compile_shared("not C", "answer", tmp_path)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".so", ".so"]
+
+
+@pytest.mark.parametrize("items", [np.zeros((1, 15)), np.zeros((33, 16)), np.full((1, 16), np.nan)])
+def test_environment_of_the_wrong_shape_is_refused(items: np.ndarray) -> None:
+    solver, _ = make_solver(robot_problem(load_robot("v1"), 0.005))
+    with pytest.raises(ValueError, match="environment"):
+        solver.surround(0.02, items)

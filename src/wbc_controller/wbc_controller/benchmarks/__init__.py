@@ -1,0 +1,1 @@
+"""Benchmarks and the fuzz of the whole-body controller."""

@@ -1,0 +1,83 @@
+"""Cartesian targets of the hands, as the tick wants them: where, how fast, how much they count."""
+
+from __future__ import annotations
+
+import numpy as np
+from bytemini_core.types import Array, HandReference
+
+from .blend import Blend
+
+# Limits that the fading of a take-over's offset keeps: (x, y, z, rotation vector) in m, rad and s.
+_VELOCITY = np.array((0.5, 0.5, 0.5, 1.5, 1.5, 1.5))
+_ACCELERATION = np.array((2.0, 2.0, 2.0, 8.0, 8.0, 8.0))
+_JERK = 10.0 * _ACCELERATION
+
+
+def rotation_of(quaternion: Array) -> Array:
+    """Rotation matrix of (x, y, z, w), normalised."""
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    return np.array(
+        (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+            (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+            (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+        )
+    )
+
+
+def exponential(vector: Array) -> Array:
+    """Rotation matrix of a rotation vector (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        angle = 1e-9
+    x, y, z = vector / angle
+    k = np.array(((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0)))
+    rotation: Array = np.eye(3) + np.sin(angle) * k + (1.0 - np.cos(angle)) * (k @ k)
+    return rotation
+
+
+def logarithm(rotation: Array) -> Array:
+    """Rotation vector of a rotation matrix, its length at most pi."""
+    # the quaternion's largest component first: exact up to and at half a turn
+    square = np.array((np.trace(rotation), *np.diag(rotation)))
+    i = int(np.argmax(square))
+    r = rotation
+    if i == 0:
+        q = np.array((r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], 1.0 + square[0]))
+    else:
+        a, b, c = i - 1, i % 3, (i + 1) % 3
+        q = np.empty(4)
+        q[a], q[b], q[c] = 1.0 + r[a, a] - r[b, b] - r[c, c], r[a, b] + r[b, a], r[a, c] + r[c, a]
+        q[3] = r[c, b] - r[b, c]
+    q /= np.linalg.norm(q)
+    if q[3] < 0.0:
+        q = -q
+    sine = float(np.linalg.norm(q[:3]))
+    vector: Array = q[:3] * (2.0 * np.arctan2(sine, q[3]) / sine if sine > 1e-12 else 2.0)
+    return vector
+
+
+class HandTarget:
+    """One hand's target: extrapolated from its stamp, the offset of a take-over fading."""
+
+    def __init__(self, t: float, present: Array, reference: HandReference, late: float, shortest: float) -> None:
+        """Take over at time t (s) from the hand's present pose (4, 4); no fading is shorter than `shortest` (s)."""
+        position, rotation, _ = self._moved(reference, late)
+        offset = np.concatenate((present[:3, 3] - position, logarithm(present[:3, :3] @ rotation.T)))
+        self._blend = Blend(t, offset, -reference.twist, _VELOCITY, _ACCELERATION, _JERK, shortest)
+
+    @staticmethod
+    def _moved(reference: HandReference, late: float) -> tuple[Array, Array, Array]:
+        twist = reference.twist
+        rotation = rotation_of(reference.pose[3:])
+        if late != 0.0:
+            rotation = exponential(twist[3:] * late) @ rotation
+        return reference.pose[:3] + twist[:3] * late, rotation, twist
+
+    def at(self, t: float, reference: HandReference, late: float) -> tuple[Array, Array, Array]:
+        """Rotation (3, 3), position (3,) and twist (6,) in odom at time t, the reference being `late` seconds old."""
+        position, rotation, twist = self._moved(reference, late)
+        if (fade := self._blend.at(t)) is not None:
+            offset, rate, _ = fade
+            return exponential(offset[3:]) @ rotation, position + offset[:3], twist + rate
+        return rotation, position, twist

@@ -1,0 +1,318 @@
+"""The tick solved: compiled (generated C, DAQP linked in) or, without a compiler, the same in CasADi's virtual machine.
+
+Both evaluate `problem.Problem.function`, drop the collision rows that no velocity in the box can break (exact, so the
+answer is unchanged), and hand the rest to the same DAQP, which ships with the casadi wheel as a static library, headers
+and a shared library. No other dependency.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import casadi as ca
+import numpy as np
+from bytemini_core.types import Array
+from numpy.typing import NDArray
+
+from .problem import Problem
+from .proximity import ITEM, MAX_ITEMS, Proximity, c_tables
+
+PRIMAL_TOLERANCE = 1e-9
+SOFTNESS = 1e-6  # DAQP's rho_soft: a soft row yields by this times its multiplier
+ITERATIONS = 300
+COUPLING = 1e-9  # off the diagonal of a diagonal Hessian, so that one workspace serves all
+BINDING = 1e-6  # a row this near its least rate (m/s) is said to bind
+MAX_KEPT = 40
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math")
+_SOFT = 8
+_INFINITY = 1e30
+_CASADI = Path(ca.__file__).parent
+_SOURCES = Path(__file__).parent
+
+
+class CompilerError(RuntimeError):
+    """The compiler is missing or refused; the message holds what it said."""
+
+
+@dataclass(slots=True)
+class Solution:
+    """The tick's answer; its arrays are the solver's own memory, overwritten by the next solve.
+
+    `velocity`, `low`, `high`: (3 + n,). `distance`: (pairs + items * watched,). `info`: (6,), as the
+    problem's. `flag`: iterations, or DAQP's exit
+    flag below 0, and then `velocity` is only the wanted one, clipped into the box. `bound`: the rows that
+    bind, -1 after the last.
+    """
+
+    velocity: Array
+    low: Array
+    high: Array
+    distance: Array
+    info: Array
+    flag: int
+    bound: NDArray[np.int32]
+
+
+class TickSolver(Protocol):
+    """Solves one tick for the parameters in `parameters` (`problem.Layout`), which the caller fills in place."""
+
+    parameters: Array
+
+    def solve(self) -> Solution:
+        """Solve for what stands in `parameters`."""
+
+    def surround(self, smallest: float, items: Array) -> None:
+        """Set the distance (m) that pairs keep, and the environment.
+
+        Args:
+            smallest: between bodies of the robot.
+            items: (k, 16), boxes in odom: rotation (row-major), centre, half edges, distance to keep.
+
+        Raises:
+            ValueError: a wrong shape, or more than `MAX_ITEMS` items.
+        """
+
+
+def cache_directory() -> Path:
+    """Where compiled ticks are kept: under XDG_CACHE_HOME, or ~/.cache."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "bytemini" / "wbc"
+
+
+def compile_shared(source: str, name: str, cache: Path | None = None) -> Path:
+    """Compile C source into a shared library linked with DAQP; again only when source, flags or compiler change.
+
+    Raises:
+        CompilerError: no gcc or cc, or it failed.
+    """
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise CompilerError("neither gcc nor cc is installed: install build-essential for the compiled controller")
+    about = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    cpu = subprocess.run(
+        [compiler, "-march=native", "-Q", "--help=target"], capture_output=True, text=True, check=False
+    ).stdout
+    key = hashlib.sha256("\0".join((source, about, cpu, ca.CasadiMeta.version(), *_FLAGS)).encode()).hexdigest()[:24]
+    cache = cache or cache_directory()
+    library = cache / f"{name}-{key}.so"
+    if library.exists():
+        return library
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        path = Path(folder) / f"{name}.c"
+        path.write_text(source, encoding="utf-8")
+        built = path.with_suffix(".so")
+        command = [compiler, *_FLAGS, "-shared", "-fPIC", f"-I{_CASADI / 'include'}", str(path), "-o", str(built)]
+        done = subprocess.run(
+            [*command, str(_CASADI / "libdaqpstat.a"), "-lm"], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise CompilerError(f"{compiler} failed: {done.stderr.strip()[:2000]}")
+        built.replace(library)  # atomic: two processes that start together both end with a whole file
+    return library
+
+
+def tick_source(problem: Problem) -> str:
+    """The C source of a problem's tick: generated data function, tables, `proximity.c` and `tick.c`."""
+    generator = ca.CodeGenerator("wbc_tick_data.c")
+    generator.add(problem.function)
+    function = problem.function
+    columns = ", ".join(str(c) for c in problem.columns)
+    defines = {
+        "wbc_tick_data_SZ_ARG": function.sz_arg(),
+        "wbc_tick_data_SZ_RES": function.sz_res(),
+        "wbc_tick_data_SZ_IW": function.sz_iw(),
+        "wbc_tick_data_SZ_W": function.sz_w(),
+        "N": len(problem.columns),
+        "VARIABLES": problem.variables,
+        "COLUMNS": f"{{{columns}}}",
+        "WANT": problem.layout.fields["want"].start,
+        "PRIMAL_TOLERANCE": PRIMAL_TOLERANCE,
+        "SOFTNESS": SOFTNESS,
+        "ITERATIONS": ITERATIONS,
+        "MAX_KEPT": MAX_KEPT,
+        "BINDING": BINDING,
+        "COUPLING": COUPLING,
+    }
+    head = "".join(f"#define {name} {value}\n" for name, value in defines.items())
+    head += "#include <math.h>\n#include <string.h>\n#include <daqp/api.h>\n#include <daqp/utils.h>\n"
+    glue = "".join((_SOURCES / name).read_text(encoding="utf-8") for name in ("proximity.c", "tick.c"))
+    return generator.dump() + head + c_tables(problem) + glue
+
+
+class CompiledTick:
+    """The tick in C, called through pointers bound once."""
+
+    def __init__(self, problem: Problem, cache: Path | None = None) -> None:
+        """Raises CompilerError: no compiler."""
+        # PyDLL keeps the interpreter's lock: the library's working memory is shared by all controllers of the process
+        self._library = ctypes.PyDLL(str(compile_shared(tick_source(problem), "tick", cache)))
+        self.parameters = np.zeros(problem.layout.size)
+        self._memory = _Memory(problem)
+        self._tick = self._library.wbc_tick
+        self.surround(0.0, np.zeros((0, ITEM)))
+
+    def surround(self, smallest: float, items: Array) -> None:
+        """See `TickSolver`."""
+        self._items = _checked(items)
+        m = self._memory
+        void = ctypes.c_void_p
+        self._arguments = (
+            void(self.parameters.ctypes.data),
+            ctypes.c_double(smallest),
+            void(self._items.ctypes.data),
+            ctypes.c_int(len(items)),
+            void(m.out.ctypes.data),
+            void(m.bound.ctypes.data),
+        )
+        m.solution.distance = m.distances[: m.rows(len(items))]
+
+    def solve(self) -> Solution:
+        """See `TickSolver`."""
+        self._memory.solution.flag = self._tick(*self._arguments)
+        return self._memory.solution
+
+
+class _Memory:
+    """Where a solver writes."""
+
+    def __init__(self, problem: Problem) -> None:
+        n = problem.variables
+        self._pairs, self._watched = len(problem.pairs), len(problem.watched)
+        self.out = np.zeros(3 * n + 6 + self.rows(MAX_ITEMS))
+        self.bound = np.full(MAX_KEPT + 1, -1, dtype=np.int32)
+        self.distances = self.out[3 * n + 6 :]
+        o = self.out
+        self.solution = Solution(
+            o[:n], o[n : 2 * n], o[2 * n : 3 * n], self.distances, o[3 * n : 3 * n + 6], 0, self.bound
+        )
+
+    def rows(self, items: int) -> int:
+        return self._pairs + items * self._watched
+
+
+def _checked(items: Array) -> Array:
+    items = np.ascontiguousarray(items, dtype=np.float64)
+    if items.ndim != 2 or items.shape[1] != ITEM or len(items) > MAX_ITEMS or not np.isfinite(items).all():
+        raise ValueError(f"environment has shape {items.shape}, expected at most {MAX_ITEMS} finite rows of {ITEM}")
+    return items
+
+
+class _QuadraticProgramme(ctypes.Structure):
+    _fields_ = (
+        ("n", ctypes.c_int),
+        ("m", ctypes.c_int),
+        ("ms", ctypes.c_int),
+        *((name, ctypes.c_void_p) for name in ("H", "f", "A", "bupper", "blower", "sense")),
+    )
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("primal_tol", "dual_tol", "zero_tol", "pivot_tol", "progress_tol")),
+        ("cycle_tol", ctypes.c_int),
+        ("iter_limit", ctypes.c_int),
+        *(
+            (name, ctypes.c_double)
+            for name in ("fval_bound", "eps_prox", "eta_prox", "rho_soft", "rel_subopt", "abs_subopt")
+        ),
+    )
+
+
+class _Result(ctypes.Structure):
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("lam", ctypes.c_void_p),
+        ("fval", ctypes.c_double),
+        ("soft_slack", ctypes.c_double),
+        ("exitflag", ctypes.c_int),
+        ("iter", ctypes.c_int),
+        ("nodes", ctypes.c_int),
+        ("solve_time", ctypes.c_double),
+        ("setup_time", ctypes.c_double),
+    )
+
+
+class FallbackTick:
+    """The tick without a compiler: CasADi evaluates, the casadi wheel's shared DAQP solves; `tick.c` step for step."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._columns = np.array(problem.columns)
+        size = len(problem.columns)
+        self.parameters = np.zeros(problem.layout.size)
+        self._memory = _Memory(problem)
+        s = self._memory.solution
+        self._H, self._g = np.zeros((size, size)), np.zeros(size)
+        self._axis, self._origin = np.zeros((size, 3)), np.zeros((size, 3))
+        self._placement = np.zeros((len(problem.links), 12))
+        self._want = self.parameters[problem.layout.fields["want"]]
+        self._proximity = Proximity(problem)
+        self._buffer, self._evaluate = problem.function.buffer()
+        self._buffer.set_arg(0, memoryview(self.parameters.data))  # type: ignore[call-arg]
+        outputs = (self._H, self._g, s.low, s.high, s.info, self._axis, self._origin, self._placement)
+        for i, array in enumerate(outputs):
+            self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
+        self.surround(0.0, np.zeros((0, ITEM)))
+        self._daqp = ctypes.CDLL(str(_CASADI / "libdaqp.so"))
+        self._settings, self._result = _Settings(), _Result()
+        self._daqp.daqp_default_settings(ctypes.byref(self._settings))
+        self._settings.primal_tol, self._settings.rho_soft = PRIMAL_TOLERANCE, SOFTNESS
+        self._settings.iter_limit = ITERATIONS
+        self._x, self._multipliers = np.zeros(size), np.zeros(size + MAX_KEPT)
+        self._result.x, self._result.lam = self._x.ctypes.data, self._multipliers.ctypes.data
+
+    def surround(self, smallest: float, items: Array) -> None:
+        """See `TickSolver`."""
+        self._smallest, self._items = smallest, _checked(items)
+        self._memory.solution.distance = self._memory.distances[: self._memory.rows(len(items))]
+
+    def solve(self) -> Solution:
+        """See `TickSolver`."""
+        s, columns, n = self._memory.solution, self._columns, len(self._columns)
+        self._evaluate()
+        np.clip(self._want, s.low, s.high, out=s.velocity)
+        low, high = s.low[columns], s.high[columns]
+        distance, R, least, near = self._proximity.rows(
+            self._axis, self._origin, self._placement, self._smallest, self._items
+        )
+        s.distance[:] = distance
+        binding = np.flatnonzero(np.minimum(R * low, R * high).sum(axis=1) < least)[:MAX_KEPT]
+        rows, least = np.ascontiguousarray(R[binding]), least[binding]
+        self._memory.bound[0] = -1
+        diagonal = not np.tril(self._H, -1).any()
+        if diagonal and not (rows @ s.velocity[columns] < least).any():
+            s.flag = 0
+            return s
+        if diagonal:
+            self._H[0, 1] = self._H[1, 0] = COUPLING
+        lower = np.concatenate((low, least))
+        upper = np.concatenate((high, np.full(len(least), _INFINITY)))
+        sense = np.zeros(n + len(least), dtype=np.int32)
+        sense[n:] = _SOFT
+        arrays = (self._H, self._g, rows, upper, lower, sense)
+        programme = _QuadraticProgramme(n, n + len(least), n, *(array.ctypes.data for array in arrays))
+        self._daqp.daqp_quadprog(ctypes.byref(self._result), ctypes.byref(programme), ctypes.byref(self._settings))
+        s.flag = self._result.exitflag
+        if s.flag >= 0:
+            s.velocity[columns] = np.clip(self._x, low, high)
+            s.flag = self._result.iter
+            tight = near[binding][rows @ s.velocity[columns] <= least + BINDING]
+            s.bound[: len(tight)] = tight
+            s.bound[len(tight)] = -1
+        return s
+
+
+def make_solver(problem: Problem, cache: Path | None = None) -> tuple[TickSolver, str]:
+    """The compiled tick, or the fallback and why ("" for the compiled one)."""
+    try:
+        return CompiledTick(problem, cache), ""
+    except (CompilerError, OSError) as error:
+        return FallbackTick(problem), str(error)

@@ -1,0 +1,124 @@
+/* The tick's glue: evaluate the generated problem data, add the collision rows that can bind, solve with DAQP.
+ *
+ * `solver.tick_source` puts the generated function, the defines, the tables and `proximity.c` before this file.
+ * `solver.FallbackTick` does the same in numpy, step for step. */
+static const int column[N] = COLUMNS;
+
+static double H[N * N], g[N], axis[3 * N], origin[3 * N], placement[12 * LINKS];
+static casadi_real work_real[wbc_tick_data_SZ_W + 1];
+static casadi_int work_int[wbc_tick_data_SZ_IW + 1];
+static double A[MAX_KEPT * N], upper[N + MAX_KEPT], lower[N + MAX_KEPT];
+static int sense[N + MAX_KEPT];
+static DAQPProblem qp = {N, N, N, H, g, A, upper, lower, sense};
+static DAQPWorkspace workspace;
+static int ready = 0;
+
+static void prepare(void) {
+    allocate_daqp_settings(&workspace);
+    workspace.settings->primal_tol = PRIMAL_TOLERANCE;
+    workspace.settings->rho_soft = SOFTNESS;
+    workspace.settings->iter_limit = ITERATIONS;
+    qp.m = N + MAX_KEPT;
+    for (int i = 0; i < N + MAX_KEPT; i++) { sense[i] = i < N ? 0 : SOFT; upper[i] = 1.0; lower[i] = -1.0; }
+    for (int i = 0; i < N; i++) H[i * N + i] = 1.0;
+    H[1] = H[N] = COUPLING; /* DAQP lays its workspace out for a dense Hessian only if it sees one */
+    setup_daqp(&qp, &workspace, 0);
+    ready = 1;
+}
+
+/* Keep the row just written at `count` if some velocity in the box breaks it; notes whether the one in v does. */
+static int keep(const double *v, double least, int count, int *broken) {
+    const double *row = A + count * N;
+    double worst = 0.0, here = 0.0;
+    for (int i = 0; i < N; i++) {
+        worst += fmin(row[i] * lower[i], row[i] * upper[i]);
+        here += row[i] * v[column[i]];
+    }
+    if (worst >= least) return 0;
+    *broken |= here < least;
+    lower[N + count] = least;
+    upper[N + count] = DAQP_INF;
+    sense[N + count] = SOFT;
+    return 1;
+}
+
+/* p: parameters. smallest: distance of pairs. items: environment (count, ITEM).
+ * out: v, low, high (VARIABLES each), info (6), distance (PAIRS + count * WATCHED).
+ * bound: indices of the rows that bind, -1 after the last.
+ * Returns the iterations (0 where none were needed), or the solver's exit flag below 0. */
+int wbc_tick(const double *p, double smallest, const double *items, int item_count, double *out, int *bound) {
+    double *v = out, *low = out + VARIABLES, *high = out + 2 * VARIABLES, *distance = out + 3 * VARIABLES + 6;
+    const casadi_real *arg[wbc_tick_data_SZ_ARG + 1] = {p};
+    casadi_real *res[wbc_tick_data_SZ_RES + 1] = {H, g, low, high, out + 3 * VARIABLES, axis, origin, placement};
+    if (!ready) prepare();
+    wbc_tick_data(arg, res, work_int, work_real, 0);
+
+    int diagonal = 1;
+    for (int i = 0; i < N && diagonal; i++)
+        for (int j = 0; j < i; j++)
+            if (H[i * N + j] != 0.0) { diagonal = 0; break; }
+    for (int i = 0; i < VARIABLES; i++) v[i] = fmin(fmax(p[WANT + i], low[i]), high[i]);
+    for (int i = 0; i < N; i++) { lower[i] = low[column[i]]; upper[i] = high[column[i]]; sense[i] = 0; }
+
+    static double start[CAPSULES + 1][3], end[CAPSULES + 1][3], turn[BOXES + 1][9], centre[BOXES + 1][3];
+    for (int c = 0; c < CAPSULES; c++) {
+        place(placement + 12 * capsule_link[c], capsule_start + 3 * c, start[c]);
+        place(placement + 12 * capsule_link[c], capsule_end + 3 * c, end[c]);
+    }
+    for (int b = 0; b < BOXES; b++) {
+        const double *at = placement + 12 * box_link[b], *local = box_rotation + 9 * b;
+        place(at, box_centre + 3 * b, centre[b]);
+        for (int i = 0; i < 3; i++)
+            for (int j = 0; j < 3; j++)
+                turn[b][3 * i + j] = at[3 * i] * local[j] + at[3 * i + 1] * local[3 + j] + at[3 * i + 2] * local[6 + j];
+    }
+    int count = 0, broken = 0, near;
+    double one[3], two[3], radii, least;
+    for (int r = 0; r < PAIRS && count < MAX_KEPT; r++) {
+        int a = pair_first[r], b = pair_second[r];
+        unsigned other;
+        radii = capsule_radius[a];
+        if (b < CAPSULES) {
+            segment_segment(start[a], end[a], start[b], end[b], one, two);
+            radii += capsule_radius[b];
+            other = carries[capsule_link[b]];
+        } else {
+            segment_box(start[a], end[a], turn[b - CAPSULES], centre[b - CAPSULES], box_half + 3 * (b - CAPSULES), one, two);
+            other = carries[box_link[b - CAPSULES]];
+        }
+        distance[r] = separate(axis, origin, one, two, radii, smallest, carries[capsule_link[a]], other, A + count * N,
+                               &least, &near);
+        if (near && keep(v, least, count, &broken)) bound[count++] = r;
+    }
+    for (int k = 0, r = PAIRS; k < item_count; k++)
+        for (int w = 0; w < WATCHED && count < MAX_KEPT; w++, r++) {
+            const double *item = items + ITEM * k;
+            int a = watched[w];
+            segment_box(start[a], end[a], item, item + 9, item + 12, one, two);
+            distance[r] = separate(axis, origin, one, two, capsule_radius[a], item[15], carries[capsule_link[a]], 0u,
+                                   A + count * N, &least, &near);
+            if (near && keep(v, least, count, &broken)) bound[count++] = r;
+        }
+    bound[count] = -1;
+    if (diagonal && !broken) { bound[0] = -1; return 0; }
+    if (diagonal) H[1] = H[N] = COUPLING;
+
+    qp.m = workspace.m = N + count;
+    workspace.n_active = 0;
+    workspace.reuse_ind = 0;
+    workspace.sing_ind = EMPTY_IND;
+    int flag = update_ldp(UPDATE_Rinv + UPDATE_M + UPDATE_v + UPDATE_d + UPDATE_sense, &workspace);
+    if (flag < 0) return flag;
+    flag = daqp_ldp(&workspace);
+    if (flag < 0) return flag;
+    ldp2qp_solution(&workspace);
+    for (int i = 0; i < N; i++) v[column[i]] = fmin(fmax(workspace.x[i], lower[i]), upper[i]);
+    int binding = 0;
+    for (int r = 0; r < count; r++) {
+        double rate = 0.0;
+        for (int i = 0; i < N; i++) rate += A[r * N + i] * v[column[i]];
+        if (rate <= lower[N + r] + BINDING) bound[binding++] = bound[r];
+    }
+    bound[binding] = -1;
+    return workspace.iterations;
+}
