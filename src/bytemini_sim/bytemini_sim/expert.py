@@ -40,6 +40,8 @@ SQUEEZE = 0.008
 """How far inside an object's surface each finger is sent (m): with the gripper's stiffness, 20 N."""
 MOVED = 0.008
 """An object this far (m) from where the plan saw it is planned for again."""
+STILL = 0.003
+"""An object that moves less than this (m) between two observations has come to rest."""
 TURNED = np.radians(10.0)
 MISSED = 0.010
 """Fingers this much closer (m) than the object is wide have not got it."""
@@ -48,6 +50,9 @@ LOST = 0.035
 PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
 ATTEMPTS = 6
+"""Grasps begun before giving up."""
+LOOKS = 5
+"""Plans that may fail before giving up."""
 
 _INSTRUCTION = re.compile(
     r"^\s*(?:please\s+)?(?:put|place|move|drop)\s+(?P<object>.+?)\s+(?:in|into|inside|onto|on)\s+(?P<container>.+?)[\s.!]*$",
@@ -158,7 +163,9 @@ class PickPlaceExpert:
         self._checked: set[str] = set()
         self._avoid: set[tuple[int, int]] = set()
         self._seen: dict[str, Array] = {}
+        self._before = np.zeros(3)
         self._retry_at = 0.0
+        self._looks = 0
         self._rng = np.random.default_rng(self._seed)
         self._bumps: list[tuple[float, float, Array]] = []
         self._next_bump = 0.0
@@ -243,9 +250,16 @@ class PickPlaceExpert:
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
         pushed = np.abs(planned - measured)[:14].max() > PUSHED or np.abs(planned - measured)[16:18].max() > 0.08
         if self.phase in _REACHING:
+            still = np.linalg.norm(target.pose[:3] - self._before) < STILL
+            self._before = np.array(target.pose[:3])
             touching = now > motion.when("descend") - 0.15
-            if pushed or (not touching and self._has_moved(target)):
-                self._begin(now, scene, target, container, measured, lift, moving=not pushed)
+            if pushed:
+                self._begin(now, scene, target, container, measured, lift)
+            elif still and not touching and self._has_moved(target):
+                if self.phase == "descend":  # most likely the hand itself did it
+                    self._recover(now, scene, target, container, measured, lift)
+                else:
+                    self._begin(now, scene, target, container, measured, lift, moving=True)
             return
         side = pick.side
         opening = float(measured[self._grip[side]])
@@ -352,13 +366,13 @@ class PickPlaceExpert:
         goal = motion.goal
         arms = {side: goal[self._arm[side]] for side in SIDES}
         self._seen = {item.name: np.array(item.pose) for item in scene.objects}
+        self._before = np.array(target.pose[:3])
         self._checked = set()
         self._held = None
         self._pick = self._place = None
         self._motion = motion
-        self.attempts += 1
-        if self.attempts > ATTEMPTS:
-            self._give_up(motion, f"the {target.name} was not brought in after {ATTEMPTS} attempts")
+        if self.attempts >= ATTEMPTS:
+            self._give_up(motion, f"the {target.name} was not brought in after {ATTEMPTS} attempts", again=False)
             return
         tried = 0
         for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid)):
@@ -368,6 +382,7 @@ class PickPlaceExpert:
             tried += 1
             if place is not None:
                 self._pick, self._place = pick, place
+                self.attempts += 1
                 self._reach(motion, pick)
                 self._deliver(motion, pick.side, place)
                 self.trouble = ""
@@ -379,11 +394,12 @@ class PickPlaceExpert:
         why = "no grasp of" if tried == 0 else "no way to bring in"
         self._give_up(motion, f"{why} the {target.name} is free and within reach")
 
-    def _give_up(self, motion: Trajectory, why: str) -> None:
-        """Rest, and look again in a while: things may move."""
+    def _give_up(self, motion: Trajectory, why: str, again: bool = True) -> None:
+        """Rest, and look again in a while a few times: things may move."""
         self.trouble = why
         self.phase = "stuck"
-        self._retry_at = motion.end + 1.0
+        self._looks += 1
+        self._retry_at = motion.end + 2.0 if again and self._looks < LOOKS else np.inf
 
     def _reach(self, motion: Trajectory, pick: Pick) -> None:
         arm, grip, limits = self._arm[pick.side], self._grip[pick.side], self._limits
@@ -402,7 +418,7 @@ class PickPlaceExpert:
         way[:, 16:] += s * (pick.base - way[:, 16:])
         way[:, grip] += s[:, 0] * (pick.opening - way[:, grip])
         motion.append("approach", way, limits, at_least=1.2)
-        motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.25)
+        motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.12)
         closed = np.repeat(motion.goal[None], 2, axis=0)
         closed[1, grip] = max(pick.width / 2 - SQUEEZE, 0.0)
         motion.append("close", closed, limits, at_least=0.4, overlap=-0.12)

@@ -25,7 +25,7 @@ MIN_WIDTH = 0.012
 
 ELEVATIONS = np.radians([28.0, 36.0, 44.0, 52.0, 60.0, 68.0])
 HEADINGS = np.radians(np.arange(-80.0, 81.0, 20.0))
-WINDOW = np.radians(100.0)
+WINDOW = np.radians(140.0)
 """Approaches turn from straight ahead by no more than this; beyond it an arm would have to reach around the object."""
 TIP, PAD = 0.025, 0.010
 """The pads reach this far beyond the tcp, and this far to either side of the fingers' plane (m)."""

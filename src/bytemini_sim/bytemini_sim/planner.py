@@ -22,7 +22,7 @@ from bytemini_sim.ik import Arm, from_rotation_vector, quaternion_matrix, rotati
 if TYPE_CHECKING:
     from bytemini_description.robot import RobotModel
 
-STANDOFF = 0.09
+STANDOFF = 0.11
 """How far before the grasp the straight approach starts (m)."""
 RETREAT = 0.10
 """How far the hand backs out after letting go (m)."""
@@ -37,7 +37,8 @@ CLEAR = 0.010
 """Kept from everything else near the grasp and the release (m)."""
 CLEAR_FREE = 0.025
 """Kept from everything on the longer ways (m)."""
-CLEAR_SELF = 0.03
+CLEAR_SELF = 0.06
+"""Kept from the trunk and the resting arm: further than where the controller would begin to intervene (m)."""
 HELD_SLACK = 0.014
 """What the sphere model of a held object is too large by, near enough (m)."""
 
@@ -177,20 +178,20 @@ class Planner:
         solids = Solids(solid for item in near for solid in solids_of(item))
         hand, length = self.body.arms["left"]["hand"], self.arms["left"].hand_length
         openings = np.zeros(len(grasps))
-        for narrow in (True, False):
-            opening = (
-                np.minimum(grasps.width / 2 + 0.009, self.open["left"])
-                if narrow
-                else self.open["left"] + 0 * grasps.width
-            )
+        narrow = np.minimum(grasps.width / 2 + 0.009, self.open["left"])
+        for opening in (narrow, np.full(len(grasps), self.open["left"])):
             offset = np.broadcast_to(hand.offset + [0.0, 0.0, length], (len(grasps), *hand.offset.shape)).copy()
             offset[..., 1] += hand.finger * opening[:, None]
             points = grasps.tcp[:, None] + offset @ np.swapaxes(grasps.rotation, -1, -2)
-            free = (itself.distance(points) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.5
-            for back in (0.0, 0.6 * STANDOFF):
-                shifted = points - back * grasps.approach[:, None]
-                free &= (solids.distance(shifted) - hand.radius).min(axis=1) >= CLEAR
-            openings[free] = opening[free]
+            left = np.arange(len(grasps))
+            for back in np.linspace(0.0, STANDOFF, 6):  # the whole way in: a mug's handle is no obstacle at its end
+                shifted = points[left] - back * grasps.approach[left, None]
+                free = (itself.distance(shifted) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
+                left = left[free]
+                if back == 0.0 or back > 0.5 * STANDOFF:
+                    shifted = shifted[free]
+                    left = left[(solids.distance(shifted) - hand.radius).min(axis=1) >= CLEAR]
+            openings[left] = opening[left]
         keep = openings > 0
         return grasps.take(keep), openings[keep]
 
@@ -519,13 +520,12 @@ class Planner:
     ) -> bool:
         """Whether postures (n, 7) at base poses (n, 3) keep `margin` from solids, and clear of table and robot."""
         placed = self.body.spheres(self.arms[side], q, np.full(len(q), opening), lift)
-        local = np.concatenate([placed[name][0] for name in ("fore", "hand")], axis=1)
-        radius = np.concatenate([placed[name][1] for name in ("fore", "hand")])
+        local = np.concatenate([placed[name][0] for name in ("fore", "hand", "upper")], axis=1)
+        radius = np.concatenate([placed[name][1] for name in ("fore", "hand", "upper")])
         if (self._trunk(lift).distance(local) - radius).min() < CLEAR_SELF:
             return False
         rest = self._resting(_other(side), lift)
-        gap = np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]
-        if gap.min() < CLEAR_SELF:
+        if (np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]).min() < CLEAR_SELF:
             return False
         if held is not None:
             hand, tcp = self.arms[side].forward(q, lift)["tcp"]
