@@ -16,5 +16,8 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="Turns action chunks into one smooth motion within limits, seamless across chunks",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["trajectory_node = trajectory_optimizer.node:main"]},
+    entry_points={
+        "console_scripts": ["trajectory_node = trajectory_optimizer.node:main"],
+        "bytemini.benchmarks": ["trajectory = trajectory_optimizer.benchmarks.trajectory:main"],
+    },
 )

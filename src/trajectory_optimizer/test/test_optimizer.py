@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
 
 MS = 1_000_000
@@ -131,7 +130,7 @@ def test_rows_after_the_task_is_said_to_be_over_are_not_executed(optimizer, stat
     assert end.position[end.names.index("left_elbow_joint")] == pytest.approx(rows[5, 3], abs=2e-3)
 
 
-def test_invalid_moves_nothing(optimizer, state, make_chunk, home):
+def test_invalid_moves_nothing(optimizer, make_chunk, home):
     optimizer.add_chunk(make_chunk(ramp(home, 16), status=-np.ones(16)), 0)
     assert optimizer.settled(TICK)
 

@@ -3,11 +3,12 @@
 Every chunk that still reaches into the future measures where the policy wants to go. The target at a time is their
 weighted mean, the newest first:
 
-    d = sum_a w_a d_a / sum_a w_a,     w_a = decay^a * taper_a(t) * agree_a,    w_0 = 1
-    agree_a = 1 / (1 + (rms_a / tolerance)^4)   per column, rms_a the disagreement with the newest chunk
+    d = d_0 + sum_a w_a (d_a - d_0) / sum_a w_a,     w_0 = 1,  w_a = decay^a agree_a
+    agree_a = 1 / (1 + (rms_a / agreement)^4)   per column, rms_a the disagreement with the newest chunk
 
 so noise averages out, and a chunk that means something else (another mode, an object that moved) is not averaged in,
-which is what goes wrong with temporal ensembling.
+which is what goes wrong with temporal ensembling. Where an older chunk has ended, its last disagreement with the newest
+goes on: dropping it there would put a step into the target that no policy asked for.
 """
 
 from __future__ import annotations
@@ -19,42 +20,53 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from trajectory_optimizer.limits import Limits
+
 Array = NDArray[np.float64]
 
 UPSAMPLE_ABOVE = 0.05
 """s; rows farther apart than this are joined by cubics: straight lines would cut the curve by dt^2 / 12 times its
 acceleration on average."""
 UPSAMPLING = 4
+HELD = 4
+"""Targets before an older chunk's end whose mean disagreement goes on after it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ChunkPath:
-    """A chunk as a path over policy time u: `rows` (r, D) at u = 0, dt, 2 dt, ..., straight between.
+    """A chunk as a path over policy time u, straight between rows, held at both ends.
 
-    Row 0 is where the plan was when the policy looked. `offset`: policy time consumed when u was 0, so that u at a
-    moment is what has been consumed since: delay is counted in actions consumed, not in seconds passed.
+    `rows`: (r + 1, D) at u = 0, dt, 2 dt, ..., the last one twice. Row 0 is where the plan was when the policy looked.
+    `offset`: policy time consumed when u was 0, so that u at a moment is what has been consumed since: delay is counted
+    in actions consumed, not in seconds passed.
     """
 
     rows: Array
-    slopes: Array
     dt: float
     offset: float
 
     @property
     def end(self) -> float:
-        """u of the last row."""
-        return (len(self.rows) - 1) * self.dt
+        """The u of the last row."""
+        return (len(self.rows) - 2) * self.dt
 
     def at(self, u: Array) -> Array:
-        """(m, D) positions at `u` (m,), held at both ends."""
-        x = np.minimum(np.maximum(u * (1.0 / self.dt), 0.0), len(self.rows) - 1)
+        """(m, D) positions at `u` (m,)."""
+        x = np.minimum(np.maximum(u * (1.0 / self.dt), 0.0), len(self.rows) - 2)
         i = x.astype(np.intp)
-        value: Array = self.rows.take(i, 0)
-        value += (x - i)[:, None] * self.slopes.take(i, 0)
-        return value
+        value = self.rows.take(i, 0)
+        return np.asarray(value + (x - i)[:, None] * (self.rows.take(i + 1, 0) - value))
+
+    def point(self, u: float) -> tuple[Array, Array]:
+        """(D,) position and its derivative by u, at one u (forwards at a row)."""
+        last = len(self.rows) - 2
+        x = min(max(u / self.dt, 0.0), float(last))
+        i = int(x)
+        step = self.rows[i + 1] - self.rows[i]
+        return self.rows[i] + (x - i) * step, step / self.dt
 
 
-def chunk_path(start: Array, targets: Array, dt: float, offset: float, crisp: NDArray[np.bool_]) -> ChunkPath:
+def chunk_path(start: Array, targets: Array, dt: float, offset: float, limits: Limits) -> ChunkPath:
     """Make a path of a chunk.
 
     Args:
@@ -62,26 +74,30 @@ def chunk_path(start: Array, targets: Array, dt: float, offset: float, crisp: ND
         targets: (k, D) rows of the chunk.
         dt: s between rows.
         offset: s of policy time consumed at the chunk's stamp.
-        crisp: (D,) columns that must not overshoot between rows.
+        limits: of the columns; crisp ones must not overshoot between rows.
     """
-    rows = np.vstack((start, targets))
-    if dt > UPSAMPLE_ABOVE and len(rows) > 2:
-        cubic, straight = _upsampling(len(rows))
-        fine = cubic @ rows
-        fine[:, crisp] = straight @ rows[:, crisp]
-        rows, dt = fine, dt / UPSAMPLING
-    slopes = np.zeros_like(rows)
-    slopes[:-1] = rows[1:] - rows[:-1]
-    return ChunkPath(rows, slopes, dt, offset)
+    k = len(targets)
+    rows = np.empty((k + 2, len(start)))
+    rows[0], rows[1:-1], rows[-1] = start, targets, targets[-1]
+    if dt > UPSAMPLE_ABOVE and k > 1:
+        cubic, straight = _upsampling(k + 1)
+        fine = cubic @ rows[:-1]
+        fine[:, limits.crisp] = straight @ rows[:-1, limits.crisp]
+        rows, dt = limits.clamp(fine), dt / UPSAMPLING
+    return ChunkPath(rows, dt, offset)
 
 
 @lru_cache(maxsize=64)
 def _upsampling(rows: int) -> tuple[Array, Array]:
-    """Two (4 (rows - 1) + 1, rows) matrices that put three points between rows: Catmull-Rom, and straight lines."""
+    """Two (4 (rows - 1) + 2, rows) matrices that put three points between rows and repeat the last one.
+
+    The first by Catmull-Rom cubics, the second by straight lines.
+    """
     fine = UPSAMPLING * (rows - 1) + 1
-    cubic, straight = np.zeros((fine, rows)), np.zeros((fine, rows))
+    cubic, straight = np.zeros((fine + 1, rows)), np.zeros((fine + 1, rows))
     for j in range(fine):
-        i, u = min(j // UPSAMPLING, rows - 2), j / UPSAMPLING - min(j // UPSAMPLING, rows - 2)
+        i = min(j // UPSAMPLING, rows - 2)
+        u = j / UPSAMPLING - i
         straight[j, i] += 1.0 - u
         straight[j, i + 1] += u
         weights = (
@@ -99,44 +115,78 @@ def _upsampling(rows: int) -> tuple[Array, Array]:
                 cubic[j, rows - 2] -= weight
             else:
                 cubic[j, k] += weight
+    cubic[-1, -1] = straight[-1, -1] = 1.0
     return cubic, straight
 
 
-def fuse(
-    paths: Sequence[ChunkPath],
-    consumed: Array,
-    agreement: Array,
-    crisp: NDArray[np.bool_],
-    decay: float,
-    taper: float,
-) -> Array:
+class LiveChunks:
+    """The chunks in force, the newest first, laid out so that all are sampled at once."""
+
+    def __init__(self, paths: Sequence[ChunkPath]) -> None:
+        self.paths = tuple(paths)
+        self._rows = self.paths[0].rows if len(self.paths) == 1 else np.concatenate([p.rows for p in self.paths])
+        table, first = [], 0
+        for path in self.paths:
+            table.append((1.0 / path.dt, path.offset / path.dt, len(path.rows) - 2.0, first))
+            first += len(path.rows)
+        self._table = np.array(table)
+
+    def at(self, consumed: Array) -> Array:
+        """(A, m, D) every chunk's positions at the policy times `consumed` (m,)."""
+        table = self._table
+        x = consumed * table[:, 0:1]
+        x -= table[:, 1:2]
+        np.maximum(x, 0.0, out=x)
+        np.minimum(x, table[:, 2:3], out=x)
+        x += table[:, 3:4]
+        i = x.astype(np.intp)
+        x -= i
+        value: Array = self._rows.take(i, 0)
+        i += 1
+        step = self._rows.take(i, 0)
+        step -= value
+        step *= x[:, :, None]
+        value += step
+        return value
+
+
+def fuse(live: LiveChunks, consumed: Array, doubt: Array, decay: float) -> Array:
     """(m, D) the targets that the live chunks agree on.
 
     Args:
-        paths: live chunks, the newest first.
-        consumed: (m,) policy time consumed at each target.
-        agreement: (D,) disagreement at which an older chunk's say has halved.
-        crisp: (D,) columns for which only the newest chunk counts.
+        live: the chunks.
+        consumed: (m,) policy time consumed at each target, ascending.
+        doubt: (D,) agreement^-2, from the disagreement at which an older chunk's say has halved.
         decay: weight of a chunk relative to the next newer one.
-        taper: s before its end over which a chunk's say fades.
     """
-    target = paths[0].at(consumed - paths[0].offset)
-    if len(paths) == 1:
+    values = live.at(consumed)
+    target: Array = values[0]
+    if len(values) == 1:
         return target
-    total = np.ones_like(target)
-    change = np.zeros_like(target)
-    for age, path in enumerate(paths[1:], 1):
-        u = consumed - path.offset
-        say = np.minimum(np.maximum((path.end - u) * (1.0 / taper), 0.0), 1.0)
-        weight_sum = float(say.sum())
-        if weight_sum <= 0.0:
+    total: Array | None = None
+    for age, path in enumerate(live.paths[1:], 1):
+        inside = int(consumed.searchsorted(path.offset + path.end))
+        if inside == 0:
             continue
-        difference = path.at(u) - target
-        mean_square = (say @ (difference * difference)) / weight_sum
-        agree = decay**age / (1.0 + (mean_square / (agreement * agreement)) ** 2)
-        agree[crisp] = 0.0
-        weight = np.outer(say, agree)
-        total += weight
-        change += weight * difference
-    target += change / total
+        apart = values[age]
+        apart -= target
+        shared = apart[:inside]
+        ratio = np.einsum("ij,ij->j", shared, shared)
+        ratio *= doubt
+        ratio *= 1.0 / inside
+        ratio *= ratio
+        ratio += 1.0
+        say = decay**age / ratio
+        if inside < len(apart):
+            tail = shared[-HELD:]
+            apart[inside:] = np.add.reduce(tail, axis=0) / len(tail)
+        apart *= say
+        if total is None:
+            total, change = 1.0 + say, apart
+        else:
+            total += say
+            change += apart
+    if total is not None:
+        change /= total
+        target += change
     return target

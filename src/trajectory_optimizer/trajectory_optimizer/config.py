@@ -15,8 +15,9 @@ class TrajectoryConfig:
     splices are rounded up, `lead` between the arrival of a chunk and its splice (an optimisation that takes less
     is never seen by the stream).
     Smoothing: `bandwidth` (Hz) of the smoother, `rejoin` over which trust in the targets grows after a splice,
-    `crisp_bandwidth` (Hz) of grippers and brakes, `continuity` at a splice: 2, or 3 for a continuous jerk too.
-    Fusion: `fused` newest chunks, `decay` of their weight with each newer one, `taper` before a chunk's end,
+    `sharp_bandwidth` (Hz) of grippers, of brakes, and where path
+    tolerance asks for it, `continuity` at a splice: 2, or 3 for a continuous jerk too.
+    Fusion: `fused` newest chunks, `decay` of their weight with each newer one,
     `agreement_*` beyond which an older chunk is not believed.
     Limits: `limit_fraction` of the robot's velocity, acceleration and jerk that plans use; `hand_*` for Cartesian
     columns. `tolerance_*`: how far a plan may cut a corner. `slowest`: the least speed along the path.
@@ -31,18 +32,17 @@ class TrajectoryConfig:
 
     interval: float = 0.08
     intervals: int = 24
-    samples: int = 4
+    samples: int = 2
     quantum: float = 0.005
     lead: float = 0.005
-    bandwidth: float = 2.0
+    bandwidth: float = 1.7
     rejoin: float = 0.4
-    crisp_bandwidth: float = 4.0
+    sharp_bandwidth: float = 4.0
     continuity: int = 2
     fused: int = 3
     decay: float = 0.9
-    taper: float = 0.2
-    agreement_angular: float = 0.08
-    agreement_linear: float = 0.04
+    agreement_angular: float = 0.1
+    agreement_linear: float = 0.05
     limit_fraction: float = 0.95
     hand_velocity: float = 1.0
     hand_acceleration: float = 8.0
@@ -50,7 +50,7 @@ class TrajectoryConfig:
     hand_angular_velocity: float = 3.0
     hand_angular_acceleration: float = 20.0
     hand_angular_jerk: float = 200.0
-    tolerance_angular: float = 0.05
+    tolerance_angular: float = 0.03
     tolerance_linear: float = 0.03
     slowest: float = 0.05
     braking: float = 0.15
@@ -58,7 +58,7 @@ class TrajectoryConfig:
     jump_angular: float = 0.8
     jump_linear: float = 0.3
     outside: float = 0.05
-    dead_band: float = 0.2
+    dead_band: float = 0.5
     reach: float = 0.3
     status_confidence: float = 0.5
     deadline: float | None = None

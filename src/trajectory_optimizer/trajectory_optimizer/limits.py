@@ -8,6 +8,7 @@ linear, convex, never outside the disc, exact along both axes and within 2 % of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,23 @@ class Limits:
                 raise ValueError(f"Limits.{name} must be positive, is {value.min()} at column {int(value.argmin())}")
         if not (self.lower <= self.upper).all():
             raise ValueError(f"Limits.lower exceeds upper at column {int(np.argmax(self.lower > self.upper))}")
+
+    @cached_property
+    def _position_discs(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+        """Columns a and b of the discs in position and the squares of the circles inside their 16-gons."""
+        discs = [disc for disc in self.discs if disc.order == 0]
+        a, b = (np.array([getattr(disc, side) for disc in discs], dtype=np.intp) for side in ("a", "b"))
+        return a, b, np.array([(disc.radius * APOTHEM) ** 2 for disc in discs])
+
+    def allows(self, positions: Array) -> bool:
+        """Whether rows (k, D) are surely within the position limits: False asks for `clamp` to look closer."""
+        if (positions.max(axis=0) > self.upper).any() or (positions.min(axis=0) < self.lower).any():
+            return False
+        a, b, most = self._position_discs
+        if len(a):
+            x, y = positions.take(a, 1), positions.take(b, 1)
+            return not (x * x + y * y > most).any()
+        return True
 
     @property
     def size(self) -> int:

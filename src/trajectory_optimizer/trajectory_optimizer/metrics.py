@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def derivatives(positions: Array, step: float) -> tuple[Array, Array, Array]:
-    """Velocity, acceleration and jerk of samples (t, D) `step` s apart, as successive differences (t - 1 ... t - 3, D)."""
+    """Velocity, acceleration and jerk of samples (t, D) `step` s apart, as differences (t - 1 ... t - 3, D)."""
     velocity = np.diff(positions, axis=0) / step
     acceleration = np.diff(velocity, axis=0) / step
     return velocity, acceleration, np.diff(acceleration, axis=0) / step

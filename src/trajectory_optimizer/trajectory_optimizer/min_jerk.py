@@ -33,6 +33,8 @@ Array = NDArray[np.float64]
 
 MARGIN = 1e-9
 """The QP takes its bounds this much (m, rad; relative for derivatives) tighter: solvers have tolerances."""
+ITERATIONS = 400
+"""Of the QP solver at most; beyond, `guard` decides."""
 ROUNDING = 1e-12
 """A position this far beyond its bound is rounding: a joint may rest exactly on its limit."""
 
@@ -117,6 +119,28 @@ class Phase:
         self.target = np.hstack((self.step.T @ weighted, -self.step.T @ hessian))  # x* = target [d; c_old]
         self.gain = self.step @ self.target  # c - c_old = gain [d; c_old]
         self.rows = np.ascontiguousarray(grid.rows @ self.step)
+        self._order = grid.order
+        self._constraints: dict[tuple[int, tuple[int, ...], bool], tuple[Array, Array, Array]] = {}
+
+    def constraints(self, columns: int, discs: tuple[int, ...], swapped: bool) -> tuple[Array, Array, Array]:
+        """The QP's rows, scaled to length 1, with their scales and the cost's identity.
+
+        Args:
+            columns: 1, or 2 for a pair solved together.
+            discs: derivative orders at which the pair is coupled; their rows follow, normal by normal.
+            swapped: the pair's first column is the disc's second.
+        """
+        key = (columns, discs, swapped)
+        if key not in self._constraints:
+            blocks = [np.kron(np.eye(columns), self.rows)]
+            for order in discs:
+                rows = self.rows[self._order == order]
+                for normal in NORMALS[:, ::-1] if swapped else NORMALS:
+                    blocks.append(np.hstack((normal[0] * rows, normal[1] * rows)))
+            matrix = np.vstack(blocks)
+            scale = 1.0 / np.maximum(np.linalg.norm(matrix, axis=1), 1e-12)
+            self._constraints[key] = (np.ascontiguousarray(matrix * scale[:, None]), scale, np.eye(matrix.shape[1]))
+        return self._constraints[key]
 
 
 class MinJerk:
@@ -146,6 +170,13 @@ class Bounds:
         self.upper[position], self.lower[position] = limits.upper + ROUNDING, limits.lower - ROUNDING
         self._tight = MARGIN * np.power(10.0, grid.order)
         self.discs = [(disc, grid.order == disc.order) for disc in limits.discs]
+        # Where the pairs are in R c, flattened, and the squares of the circles inside their 16-gons.
+        at = [np.flatnonzero(rows) * limits.size for _, rows in self.discs]
+        empty = np.zeros(0, dtype=np.intp)
+        self._at_a = np.concatenate([empty, *(i + disc.a for i, (disc, _) in zip(at, self.discs, strict=True))])
+        self._at_b = np.concatenate([empty, *(i + disc.b for i, (disc, _) in zip(at, self.discs, strict=True))])
+        radii = np.array([disc.radius * APOTHEM + ROUNDING for disc, _ in self.discs])
+        self._inner = np.repeat(radii**2, [len(i) for i in at])
         coupled: dict[int, int] = {}
         for disc in limits.discs:
             coupled[disc.a], coupled[disc.b] = disc.b, disc.a
@@ -153,12 +184,17 @@ class Bounds:
 
     def violated(self, values: Array) -> NDArray[np.bool_]:
         """(D,) columns of R c (r, D) with a control point beyond its bound; a disc marks both of its columns."""
-        bad = np.asarray(((values > self.upper) | (values < self.lower)).any(axis=0))
-        for disc, rows in self.discs:
-            a, b = values[rows, disc.a], values[rows, disc.b]
-            inner = disc.radius * APOTHEM + ROUNDING
-            if ((a * a + b * b) > inner * inner).any() and (self._polygon(a, b) > inner).any():
-                bad[[disc.a, disc.b]] = True
+        bad = np.asarray(np.logical_or(values > self.upper, values < self.lower).any(axis=0))
+        if len(self._inner):
+            a, b = values.take(self._at_a), values.take(self._at_b)
+            a *= a
+            b *= b
+            a += b
+            if (a > self._inner).any():  # beyond the circle within the 16-gon: look closer
+                for disc, rows in self.discs:
+                    reach = self._polygon(values[rows, disc.a], values[rows, disc.b])
+                    if (reach > disc.radius * APOTHEM + ROUNDING).any():
+                        bad[[disc.a, disc.b]] = True
         return bad
 
     @staticmethod
@@ -188,43 +224,40 @@ class Bounds:
             fraction[disc.a] = fraction[disc.b] = both
         return fraction
 
-    def solve(self, phase: Phase, column: int, wanted: Array, old: Array) -> Array | None:
+    def solve(self, phase: Phase, columns: list[int], wanted: Array, old: Array) -> Array | None:
         """Solve the QP of one column, or of a coupled pair together.
 
         Args:
             phase: where the splice lies.
-            column: the column; its partner in a disc is solved with it.
-            wanted: (f, D) unconstrained x*.
+            columns: one, or the two of a disc.
+            wanted: (f, len(columns)) unconstrained x*.
             old: (r, D) R c_old.
 
         Returns:
-            (f,) or (f, 2) x for (column,) or (column, partner); None if the solver gives up.
+            (f, len(columns)) x; None if the solver gives up.
         """
-        columns = [column] + ([self.partner[column]] if column in self.partner else [])
-        lower = np.concatenate([np.minimum(self.lower[:, c] + self._tight - old[:, c], 0.0) for c in columns])
-        upper = np.concatenate([np.maximum(self.upper[:, c] - self._tight - old[:, c], 0.0) for c in columns])
-        rows = phase.rows if len(columns) == 1 else np.kron(np.eye(2), phase.rows)
-        for disc, at in self.discs:
-            if disc.a in columns:
-                inner = disc.radius * APOTHEM * (1.0 - MARGIN)
-                block, present = phase.rows[at], old[at]
-                for normal in NORMALS:
-                    weights = (normal[0], normal[1]) if disc.a == columns[0] else (normal[1], normal[0])
-                    rows = np.vstack((rows, np.hstack((weights[0] * block, weights[1] * block))))
-                    here = normal[0] * present[:, disc.a] + normal[1] * present[:, disc.b]
-                    lower = np.concatenate((lower, np.minimum(-inner - here, 0.0)))
-                    upper = np.concatenate((upper, np.maximum(inner - here, 0.0)))
-        norm = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-        goal = wanted[:, columns].T.ravel()
-        scale = 1.0 / max(float(np.linalg.norm(goal)), 1e-12)  # the solver's tolerances are absolute
+        lower = [np.minimum(self.lower[:, c] + self._tight - old[:, c], 0.0) for c in columns]
+        upper = [np.maximum(self.upper[:, c] - self._tight - old[:, c], 0.0) for c in columns]
+        discs = [(disc, rows) for disc, rows in self.discs if disc.a in columns and len(columns) == 2]
+        for disc, rows in discs:
+            inner = disc.radius * APOTHEM - MARGIN
+            here = np.outer(NORMALS[:, 0], old[rows, disc.a]) + np.outer(NORMALS[:, 1], old[rows, disc.b])
+            lower.append(np.minimum(-inner - here, 0.0).ravel())
+            upper.append(np.maximum(inner - here, 0.0).ravel())
+        swapped = bool(discs) and discs[0][0].a != columns[0]
+        matrix, norm, identity = phase.constraints(len(columns), tuple(disc.order for disc, _ in discs), swapped)
+        goal = wanted.T.ravel()
+        scale = 1.0 / max(float(np.sqrt(goal @ goal)), 1e-12)  # the solver's tolerances are absolute
+        norm = norm * scale
         x, _, flag, _ = daqp.solve(
-            np.eye(len(goal)),
-            -goal * scale,
-            np.ascontiguousarray(rows / norm[:, None]),
-            np.minimum(upper / norm * scale, 1e20),
-            np.maximum(lower / norm * scale, -1e20),
+            identity,
+            goal * -scale,
+            matrix,
+            np.minimum(np.concatenate(upper) * norm, 1e20),
+            np.maximum(np.concatenate(lower) * norm, -1e20),
             np.zeros(len(norm), dtype=np.int32),
             primal_tol=1e-9,
+            iter_limit=ITERATIONS,
         )
         if flag != 1 or not np.isfinite(x).all():
             return None

@@ -6,15 +6,18 @@ reads one immutable plan, which those replace in one assignment, and never waits
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from bytemini_core.types import (
     NANOSECONDS,
     ActionChunk,
     BaseReference,
+    HandReference,
     Mode,
     RobotState,
     TaskStatus,
@@ -23,14 +26,18 @@ from bytemini_core.types import (
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
-from trajectory_optimizer.chunk_fusion import ChunkPath, chunk_path
+from trajectory_optimizer import rotation
+from trajectory_optimizer.chunk_fusion import ChunkPath, LiveChunks, chunk_path
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.history import History, Moment
-from trajectory_optimizer.layout import Layout, make_layout
+from trajectory_optimizer.layout import Hand, Layout, make_layout
 from trajectory_optimizer.plan import Plan, Segment
-from trajectory_optimizer.planner import Planner, Solution
-from trajectory_optimizer.pursuit import Pursuit, pursue
+from trajectory_optimizer.planner import Planner
+from trajectory_optimizer.pursuit import pursue
 from trajectory_optimizer.report import ChunkReport, Splice
+
+if TYPE_CHECKING:
+    from bytemini_description.kinematics import Kinematics
 
 __all__ = ["ChunkReport", "TrajectoryConfig", "TrajectoryOptimizer"]
 
@@ -43,10 +50,36 @@ HISTORY = 3 * NANOSECONDS
 class _Task:
     """What is known of the chunks in force."""
 
-    paths: list[ChunkPath] = field(default_factory=list)
+    live: LiveChunks | None = None
     stop: float = 0.0
     braking: float = 0.0
     over: bool = True
+
+
+_T = TypeVar("_T")
+
+
+def _unchecked(kind: type[_T], **values: object) -> _T:
+    """An instance of a frozen type without its checks: what a plan holds was checked when the plan was made.
+
+    The checks of a reference cost five times its evaluation, 200 times a second.
+    """
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def _hand_reference(hand: Hand, rows: Array, anchor: Array) -> HandReference:
+    """The pose and twist in odom of a hand from the plan's rows (4, D)."""
+    turn, rate = rows[0, hand.turn], rows[1, hand.turn]
+    matrix = anchor @ rotation.exp(turn)
+    spin = matrix @ (rotation.right_jacobian(turn) @ rate)
+    return HandReference(
+        frame=hand.frame,
+        pose=np.concatenate((rows[0, hand.position], rotation.quaternion(matrix[None])[0])),
+        twist=np.concatenate((rows[1, hand.position], spin)),
+    )
 
 
 class TrajectoryOptimizer:
@@ -76,6 +109,8 @@ class TrajectoryOptimizer:
         self._barrier, self._why = -1, ""
         self._yaw = 0.0
         self._state: RobotState | None = None
+        self._anchors: dict[str, Array] = {}
+        self._kinematics: Kinematics | None = None
         self._use(robot.policy_columns)
         self._planner.warm()
 
@@ -108,7 +143,7 @@ class TrajectoryOptimizer:
         self._remember(state)
         segment = plan.after
         task = self._task
-        if not task.paths or task.stop - segment.progress - segment.law.end < 1e-6:
+        if task.live is None or task.stop - segment.progress - segment.law.end < 1e-6:
             return
         if (state.stamp - segment.splice) * 1e-9 > 0.5 * self._planner.reach:
             self._replan(state.stamp)
@@ -129,6 +164,8 @@ class TrajectoryOptimizer:
             reason = self._change_layout(chunk.names, now)
             if reason:
                 return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
+        if self._layout.hands:
+            self._anchor_again(now)
         targets, reason = self._targets(chunk)
         if reason:
             return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
@@ -141,59 +178,64 @@ class TrajectoryOptimizer:
         splice, old = self._splice(now)
         moment = self._history.at(chunk.stamp)
         consumed = old.consumed(splice)
-        path = chunk_path(moment.reference, targets, chunk.dt, moment.consumed, self._layout.limits.crisp)
-        state = old.at(splice)
-        pursuit = self._pursue(path, consumed, state[0])
-        reason = self._too_far(path, consumed - path.offset + pursuit.shift, chunk.dt, state[0])
+        path = chunk_path(moment.reference, targets, chunk.dt, moment.consumed, self._layout.limits)
+        present = old.at(splice)[0]
+        shift = pursue(path, consumed - path.offset, present, self._distance, self.config.dead_band, self.config.reach)
+        reason = self._too_far(path, consumed - path.offset + shift, chunk.dt, present)
         if reason:
             return ChunkReport(chunk.stamp, chunk.sequence, False, reason)
-        if pursuit.shift:
-            path = ChunkPath(path.rows, path.slopes, path.dt, path.offset - pursuit.shift)
-        older = [] if fresh else self._task.paths[: self.config.fused - 1]
-        task = _Task([path, *older], path.offset + path.end, self.config.braking, over=False)
-        solution = self._planner.solve(old, splice, task.paths, task.stop, task.braking)
+        if shift:
+            path = ChunkPath(path.rows, path.dt, path.offset - shift)
+        live = LiveChunks(
+            (path, *([] if fresh or not self._task.live else self._task.live.paths[: self.config.fused - 1]))
+        )
+        task = _Task(live, path.offset + path.end, self.config.braking, over=False)
+        solution = self._planner.solve(old, splice, live, task.stop, task.braking)
         elapsed = self._clock() - started
+        if not math.isfinite(float(solution.segment.control.sum())):
+            return ChunkReport(chunk.stamp, chunk.sequence, False, "failed: the optimisation gave no finite plan")
         if self.config.deadline is not None and elapsed > self.config.deadline:
             return ChunkReport(chunk.stamp, chunk.sequence, False, f"late: took {elapsed:.4f} s, the old plan goes on")
         self._accept(chunk)
         self._task = task
-        self._adopt(old, solution)
+        self._publish(Plan(old, solution.segment))
+        previous = live.paths[1] if len(live.paths) > 1 else None
         return ChunkReport(
             stamp=chunk.stamp,
             sequence=chunk.sequence,
             accepted=True,
             delay_actions=(consumed - moment.consumed) / chunk.dt,
-            shift=pursuit.shift,
+            shift=shift,
             rate=solution.rate,
             bounded=solution.bounded,
-            fused=len(task.paths),
+            fused=len(live.paths),
             solve_time=self._clock() - started,
-            splice=Splice(
-                splice,
-                old,
-                solution.segment,
-                path,
-                older[0] if older else None,
-                consumed,
-                solution.deviation,
-                solution.jerk,
-                chunk.dt,
-                targets,
-            ),
+            splice=Splice(splice, old, path, previous, consumed, solution, self._planner, chunk.dt, targets),
         )
 
     def sample(self, now: int) -> WholeBodyReference:
         """The reference for `now` (ns); cheap, and safe from another thread."""
-        plan, layout = self._plan_and_layout
+        plan, layout, anchors = self._stream
         rows = plan.segment(now).at(now)
-        joints = rows[:3, layout.joint_at]
         base = None
         if layout.base is not None:
-            pose, twist = rows[0, layout.base], rows[1, layout.base]
-            cos, sin = np.cos(pose[2]), np.sin(pose[2])
-            body = np.array([cos * twist[0] + sin * twist[1], cos * twist[1] - sin * twist[0], twist[2]])
-            base = BaseReference(pose, body)
-        return WholeBodyReference(now, Mode.POLICY, layout.joints, joints[0], joints[1], joints[2], base)
+            vx, vy, wz = rows[1, layout.base].tolist()
+            yaw = float(rows[0, 2])
+            cos, sin = math.cos(yaw), math.sin(yaw)
+            body = np.array([cos * vx + sin * vy, cos * vy - sin * vx, wz])
+            base = _unchecked(BaseReference, pose=rows[0, layout.base], twist=body)
+        joints = rows[:, layout.first :]
+        return _unchecked(
+            WholeBodyReference,
+            stamp=now,
+            source=Mode.POLICY,
+            names=layout.joints,
+            position=joints[0],
+            velocity=joints[1],
+            acceleration=joints[2],
+            base=base,
+            hands=tuple(_hand_reference(hand, rows, anchors[hand.side]) for hand in layout.hands),
+        )
 
     def brake(self, now: int, reason: str = "") -> None:
         """Come to rest along the path within limits; chunks observed before `now` are refused from here on.
@@ -220,7 +262,7 @@ class TrajectoryOptimizer:
 
     def _publish(self, plan: Plan) -> None:
         self._plan = plan
-        self._plan_and_layout = (plan, self._layout)
+        self._stream = (plan, self._layout, self._anchors)
 
     def _splice(self, now: int) -> tuple[int, Segment]:
         """The stamp of the next splice and the segment in force there."""
@@ -231,14 +273,13 @@ class TrajectoryOptimizer:
         due = now + round(self.config.lead * NANOSECONDS) - origin
         return origin + -(-due // quantum) * quantum, plan.after
 
-    def _adopt(self, old: Segment, solution: Solution) -> None:
-        self._publish(Plan(old, solution.segment))
-
     def _replan(self, now: int) -> None:
-        splice, old = self._splice(now)
+        """Plan anew along the chunks in force."""
         task = self._task
-        solution = self._planner.solve(old, splice, task.paths, task.stop, task.braking, promptly=task.over)
-        self._adopt(old, solution)
+        assert task.live is not None
+        splice, old = self._splice(now)
+        solution = self._planner.solve(old, splice, task.live, task.stop, task.braking, promptly=task.over)
+        self._publish(Plan(old, solution.segment))
 
     def _settle(self, now: int) -> None:
         """Brake along the path to rest; what comes next starts afresh."""
@@ -280,18 +321,23 @@ class TrajectoryOptimizer:
 
     def _targets(self, chunk: ActionChunk) -> tuple[Array, str]:
         """(k', D) the rows to execute, up to where the policy says it is done, and why they are refused or ""."""
-        done = np.flatnonzero(
-            (chunk.task_status != TaskStatus.ONGOING) & (chunk.confidence >= self.config.status_confidence)
-        )
         rows = chunk.horizon
-        if len(done):
-            first = int(done[0])
-            rows = first + 1 if chunk.task_status[first] == TaskStatus.TERMINATED and first > 0 else first
-        if rows == 0:
-            return np.zeros((0, self._layout.limits.size)), ""
+        if chunk.task_status.any():
+            over = (chunk.task_status != TaskStatus.ONGOING) & (chunk.confidence >= self.config.status_confidence)
+            if over.any():
+                first = int(over.argmax())
+                # What ends the task is still done, unless it is refused or over already.
+                rows = first + 1 if chunk.task_status[first] == TaskStatus.TERMINATED and first > 0 else first
         layout = self._layout
-        targets = layout.targets(chunk.values[:rows], self._history.at(chunk.stamp).base)
-        limits = layout.limits
+        if rows == 0:
+            return np.zeros((0, layout.limits.size)), ""
+        moment, limits = self._history.at(chunk.stamp), layout.limits
+        try:
+            targets = layout.targets(chunk.values[:rows], moment.base, moment.reference, self._anchors)
+        except ValueError as error:
+            return np.zeros((0, limits.size)), str(error)
+        if limits.allows(targets):
+            return targets, ""
         beyond = np.maximum(targets - limits.upper, limits.lower - targets) - layout.slack
         if beyond.max() > 0:
             row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
@@ -302,17 +348,11 @@ class TrajectoryOptimizer:
             )
         return limits.clamp(targets), ""
 
-    def _pursue(self, path: ChunkPath, consumed: float, present: Array) -> Pursuit:
-        """Where on the new path the robot is."""
-        limits, config = self._layout.limits, self.config
-        scale = np.where(limits.crisp, 0.0, limits.tolerance)
-        return pursue(path, consumed - path.offset, present, scale, config.dead_band, config.reach)
-
     def _too_far(self, path: ChunkPath, u: float, dt: float, present: Array) -> str:
         """Why the chunk's first row at or after policy time `u` cannot be joined; "" if it can."""
         limits = self._layout.limits
-        gap = np.abs(path.at(np.array([max(u, dt)]))[0] - present) / limits.jump
-        gap[limits.crisp] = 0.0
+        gap = np.abs(path.point(max(u, dt))[0] - present)
+        gap /= limits.jump
         worst = int(gap.argmax())
         if gap[worst] <= 1.0:
             return ""
@@ -329,6 +369,9 @@ class TrajectoryOptimizer:
             layout = make_layout(self.robot, names, self.config)
             self._layouts[names] = (layout, Planner(layout.limits, layout.smooth, self.config))
         self._layout, self._planner = self._layouts[names]
+        limits = self._layout.limits
+        # RMS over the smooth columns in units of their path tolerance.
+        self._distance = np.where(limits.crisp, 0.0, 1.0 / limits.tolerance) / math.sqrt(max(self._layout.smooth, 1))
 
     def _change_layout(self, names: tuple[str, ...], now: int) -> str:
         """Take up other columns, at rest only; why not, or ""."""
@@ -345,33 +388,61 @@ class TrajectoryOptimizer:
             return ""
         if not self.settled(now):
             return f"columns changed from {', '.join(before.names)} to {', '.join(names)} in motion; expected at rest"
+        held = plan.after.at(now)[0]
         self._use(names)
         layout = self._layout
-        held = plan.after.at(now)[0]
         position = self._measured(layout, state)
-        known = dict(zip(before.joints, held[before.joint_at], strict=True))
-        for name, column in zip(layout.joints, layout.joint_at, strict=True):
+        known = dict(zip(before.joints, held[before.first :], strict=True))
+        for column, name in enumerate(layout.joints, layout.first):
             position[column] = known.get(name, position[column])
         if layout.base is not None and before.base is not None:
             position[layout.base] = held[before.base]
-        origin = plan.after.origin + -(-(now - plan.after.origin) // self.config.quantum_ns) * self.config.quantum_ns
-        rest = self._planner.rest(origin, position)
+        self._hold(position, now)
+        return ""
+
+    def _hold(self, position: Array, now: int) -> None:
+        """Start anew at rest at `position` (D,)."""
+        origin, quantum = self._current().after.origin, self.config.quantum_ns
+        rest = self._planner.rest(origin + -(-(now - origin) // quantum) * quantum, position)
+        assert self._state is not None
         self._task = _Task()
         self._publish(Plan(rest, rest))
         self._history.clear()
-        self._remember(state)
-        return ""
+        self._remember(self._state)
+
+    def _anchor_again(self, now: int) -> None:
+        """At rest, take the hands' turns about where they are: so no anchor is ever far away."""
+        layout, held = self._layout, self._current().after.at(now)[0]
+        turns = {hand.side: held[hand.turn] for hand in layout.hands}
+        if max(float(np.abs(turn).max()) for turn in turns.values()) < 0.5 or not self.settled(now):
+            return
+        self._anchors = {side: self._anchors[side] @ rotation.exp(turn) for side, turn in turns.items()}
+        for hand in layout.hands:
+            held[hand.turn] = 0.0
+        self._hold(held, now)
 
     def _measured(self, layout: Layout, state: RobotState) -> Array:
-        """(D,) the measured position of each column."""
+        """(D,) the measured position of each column; hands become the anchors of their turns."""
         index = {name: i for i, name in enumerate(state.names)}
-        missing = [name for name in layout.joints if name not in index]
+        wanted = self.robot.joint_names if layout.hands else layout.joints
+        missing = [name for name in wanted if name not in index]
         if missing:
             raise ValueError(f"the robot's state lacks {', '.join(missing)}; expected every joint of the layout")
         position = np.zeros(layout.limits.size)
-        position[layout.joint_at] = state.position[[index[name] for name in layout.joints]]
+        position[layout.first :] = state.position[[index[name] for name in layout.joints]]
         if layout.base is not None:
             position[layout.base] = (*state.base_pose[:2], self._unwrapped(state))
+        if layout.hands:
+            if self._kinematics is None:
+                # Only Cartesian policies need it, and it is slow to import.
+                from bytemini_description.kinematics import Kinematics
+
+                self._kinematics = Kinematics(self.robot)
+            joints = state.position[[index[name] for name in self.robot.joint_names]]
+            poses = {h.side: self._kinematics.forward(h.frame, joints, state.base_pose) for h in layout.hands}
+            for hand in layout.hands:
+                position[hand.position] = poses[hand.side][:3, 3]
+            self._anchors = {side: pose[:3, :3] for side, pose in poses.items()}
         return position
 
     def _unwrapped(self, state: RobotState) -> float:

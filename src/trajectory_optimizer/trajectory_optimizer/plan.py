@@ -51,11 +51,14 @@ class Segment:
 
     def from_interval(self, first: int) -> Array:
         """(n, D) control points of the same curve on a grid that begins at interval `first` >= the present one."""
-        shift = first - self.first
+        control, shift = self.control, first - self.first
         if shift <= 0:
-            return self.control
-        n = len(self.control)
-        return self.control[np.minimum(np.arange(n) + shift, n - 1)]
+            return control
+        n = len(control)
+        moved = np.empty_like(control)
+        moved[: max(n - shift, 0)] = control[shift:]
+        moved[max(n - shift, 0) :] = control[-1]
+        return moved
 
     @property
     def end(self) -> int:

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trajectory_optimizer.chunk_fusion import ChunkPath, fuse
+from trajectory_optimizer.chunk_fusion import LiveChunks, fuse
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.limits import Limits
 from trajectory_optimizer.min_jerk import Bounds, Grid, MinJerk, Phase
 from trajectory_optimizer.path_time import PathTime
 from trajectory_optimizer.plan import Segment
-from trajectory_optimizer.pursuit import rejoin_profile, rejoin_time
+from trajectory_optimizer.pursuit import rejoin_profile, rejoin_reach, rejoin_time
 
 Array = NDArray[np.float64]
 
 RETIMINGS = 3
 """Times that a path is slowed before the bounds are left to the QP."""
-START = 0.1
-"""s of path whose mean speed is its speed at the splice."""
 TRANSIENT = 4
 """Control points after the splice that say how the path is joined, not how fast it is."""
+SHARE = 0.7
+"""Part of the limits that joining a path may use by itself."""
+CORNER_SPAN = 4
+"""Targets over which a deviation from the path must last to be a corner cut."""
+CORNER = 0.5
+"""The least speed along the path for the sake of path tolerance alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
     """A segment and how it came about.
 
-    `bounded`: columns that needed the QP. `kept`: columns for which the solver's answer was cut short so as to stay
-    within limits (1 - fraction of the way, the largest). `rate`: the least speed along the path. `deviation`: (D,)
-    largest distance from the targets once rejoined. `jerk`: (r, D) its control points.
+    `target`: (m, D) where it was meant to go. `bounded`: columns that needed the QP. `kept`: how far the solver's
+    answer was cut short to stay within limits (0: not at all, 1: the old plan goes on). `sharp`: columns smoothed less
+    because of their path tolerance. `rate`: the least speed along the path.
     """
 
     segment: Segment
-    bounded: int
-    kept: float
-    rate: float
-    deviation: Array
-    jerk: Array
+    target: Array
+    bounded: int = 0
+    kept: float = 0.0
+    sharp: int = 0
+    rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,31 @@ class Planner:
         shape = (config.interval, config.intervals, config.samples)
         self.grid = Grid(*shape, config.bandwidth, config.rejoin, config.continuity)
         self._smooth = MinJerk(self.grid)
-        self._crisp = MinJerk(Grid(*shape, config.crisp_bandwidth, 0.0, config.continuity))
+        self._sharp = MinJerk(Grid(*shape, config.sharp_bandwidth, config.rejoin, config.continuity))
+        self._crisp = MinJerk(Grid(*shape, config.sharp_bandwidth, 0.0, config.continuity))
         self.bounds = Bounds(self.grid, limits)
+        # One product gives what is compared with bounds and with targets.
+        self._readout = np.ascontiguousarray(np.vstack((self.grid.rows, self.grid.collocation)))
         # The last intervals only decay to rest: the path has to end before them.
         self.reach = self.grid.horizon - 4.0 * config.interval
+        # Of grippers only the newest chunk counts: no other is believed.
+        count = len(self.grid.times)
+        near = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) <= CORNER_SPAN / 2
+        self._mean = near / (CORNER_SPAN + 1.0)
+        self._doubt = np.where(limits.crisp, 1e100, limits.agreement**-2)
+        magnitudes = (SHARE * limits.velocity, SHARE * limits.acceleration, SHARE * limits.jerk)
+        self._near = rejoin_reach(max(config.rejoin, 1e-3), *magnitudes)
+        self._near[limits.crisp] = np.inf
+        # Slower than this a difference in speed is made up while rejoining.
+        self._slow = 0.5 * config.rejoin * SHARE * limits.acceleration
+        self._slow[limits.crisp] = np.inf
+        self._stride = 0.9 * limits.velocity[smooth:] * config.interval / config.samples
 
     def warm(self) -> None:
         """Factor every phase now, so that no update has to."""
         for tick in range(self.config.interval_ns // self.config.quantum_ns):
-            self._smooth.phase(tick, self.config.quantum)
-            self._crisp.phase(tick, self.config.quantum)
+            for problem in (self._smooth, self._sharp, self._crisp):
+                problem.phase(tick, self.config.quantum)
 
     def rest(self, origin: int, position: Array) -> Segment:
         """A segment that stays at `position` (D,) from `origin` ns on, the start of a time grid."""
@@ -89,153 +107,200 @@ class Planner:
         return Segment(origin, self.config.interval_ns, 0, control, origin, 0.0, PathTime(0.0, 0.0))
 
     def solve(
-        self, old: Segment, splice: int, paths: Sequence[ChunkPath], stop: float, braking: float, promptly: bool = False
+        self, old: Segment, splice: int, live: LiveChunks, stop: float, braking: float, promptly: bool = False
     ) -> Solution:
-        """Plan from the state of `old` at `splice` along `paths`.
+        """Plan from the state of `old` at `splice` along the path of `live`.
 
         Args:
             old: the segment in force at the splice.
             splice: ns, on the quantum of the grid.
-            paths: live chunks, the newest first; none to go on to where `old` would.
+            live: the chunks in force.
             stop: policy time consumed at which the path ends.
             braking: s of policy time over which the motion fades before that.
-            promptly: follow the targets at once rather than smoothly: a brake.
+            promptly: follow the targets at once rather than smoothly, as far off as the motion is: a brake.
         """
-        width = old.width
-        first, ticks = divmod(splice - old.origin, width)
-        tick = ticks // self.config.quantum_ns
-        crisp_phase = self._crisp.phase(tick, self.config.quantum)
-        smooth_phase = crisp_phase if promptly else self._smooth.phase(tick, self.config.quantum)
+        config, n = self.config, self.smooth
+        first, ticks = divmod(splice - old.origin, old.width)
+        tick = ticks // config.quantum_ns
+        crisp = self._crisp.phase(tick, config.quantum)
+        smooth = crisp if promptly else self._smooth.phase(tick, config.quantum)
         before = old.from_interval(first)
         state = old.at(splice)
         consumed = old.consumed(splice)
-        since = smooth_phase.since
+        since = smooth.since
         end = max(min(stop - consumed, self.reach - ticks * 1e-9 - braking), 0.0)
         law = PathTime(end, braking)
-        join = self._join(paths, consumed, state, promptly)
-        rate = np.ones(self.config.intervals)
+        target = fuse(live, consumed + law(since), self._doubt, config.decay)
+        join = self._join(target, since, state, promptly)
+        rate: Array | None = None
         if join.ramp > 0.0:
-            middle = (np.arange(self.config.intervals) + 0.5) * self.config.interval
-            rate = np.maximum(np.minimum(join.rate + (1.0 - join.rate) * middle / join.ramp, 1.0), self.config.slowest)
+            middle = (np.arange(config.intervals) + 0.5) * config.interval
+            rate = np.maximum(np.minimum(join.rate + (1.0 - join.rate) * middle / join.ramp, 1.0), config.slowest)
             law = self._law(end, braking, rate)
-        attempt = 0
-        while True:
-            target = self._targets(paths, consumed + law(since), since, state, join)
-            control = self._unbounded(smooth_phase, crisp_phase, target, before)
-            values = self.grid.rows @ control
+            target = fuse(live, consumed + law(since), self._doubt, config.decay)
+        sharp = np.zeros(0, dtype=np.intp)
+        rejoined = int(since.searchsorted(config.rejoin))
+        for attempt in range(RETIMINGS + 1):
+            target = self._adjusted(target, since, state, join)
+            stacked = np.concatenate((target, before))
+            control = before + self._step(smooth, crisp, stacked, sharp, tick)
+            readout = self._readout @ control
+            values = readout[: len(self.grid.rows)]
             bad = self.bounds.violated(values)
-            if promptly or attempt == RETIMINGS or not bad[: self.smooth].any():
+            if promptly:
                 break
-            slower = self._slow_down(values)
+            apart, astray = self._astray(readout[len(values) :], target, rejoined)
+            if astray.any() and not len(sharp):
+                sharp = np.flatnonzero(astray)
+                control[:, sharp] = before[:, sharp] + self._sharp.phase(tick, config.quantum).gain @ stacked[:, sharp]
+                readout = self._readout @ control
+                values = readout[: len(self.grid.rows)]
+                bad = self.bounds.violated(values)
+                apart, astray = self._astray(readout[len(values) :], target, rejoined)
+            if attempt == RETIMINGS or not (bad[:n].any() or astray.any()):
+                break
+            slower = self._slow_down(values, apart)
             if slower.min() > 0.999:
                 break
-            rate = np.maximum(rate * slower, self.config.slowest)
+            rate = np.maximum((1.0 if rate is None else rate) * slower, config.slowest)
             law = self._law(end, braking, rate)
-            attempt += 1
+            target = fuse(live, consumed + law(since), self._doubt, config.decay)
         bounded, kept = 0, 0.0
         if bad.any():
-            control, bounded, kept = self._bounded(smooth_phase, crisp_phase, target, before, control, bad)
-        later = since >= self.config.rejoin
-        deviation = np.abs((self.grid.collocation @ control - target)[later]).max(axis=0)
-        jerk = self.grid.rows[self.grid.order == 3] @ control
-        segment = Segment(old.origin, width, first, control, splice, consumed, law)
-        return Solution(segment, bounded, kept, float(rate.min()), deviation, jerk)
+            phases = [smooth] * n + [crisp] * (self.limits.size - n)
+            for column in sharp:
+                phases[column] = self._sharp.phase(tick, config.quantum)
+            control, bounded, kept = self._bounded(phases, stacked, before, control, bad)
+        segment = Segment(old.origin, old.width, first, control, splice, consumed, law)
+        return Solution(segment, target, bounded, kept, len(sharp), 1.0 if rate is None else float(rate.min()))
+
+    def deviation(self, solution: Solution) -> Array:
+        """(D,) the largest distance of a plan from its targets once it has rejoined them."""
+        tick = (solution.segment.splice - solution.segment.origin) % solution.segment.width // self.config.quantum_ns
+        later = self._crisp.phase(tick, self.config.quantum).since >= self.config.rejoin
+        apart = self.grid.collocation @ solution.segment.control - solution.target
+        return np.asarray(np.abs(apart[later]).max(axis=0))
+
+    def jerk(self, solution: Solution) -> Array:
+        """(r, D) control points of the jerk of a plan."""
+        return np.asarray(self.grid.rows[self.grid.order == 3] @ solution.segment.control)
 
     def _law(self, end: float, braking: float, rate: Array) -> PathTime:
         """The law with the given speeds along the path, one per interval."""
         nodes = np.concatenate(([0.0], np.cumsum(rate))) * self.config.interval
         return PathTime(end, braking, self.config.interval, nodes)
 
-    def _join(self, paths: Sequence[ChunkPath], consumed: float, state: Array, promptly: bool) -> Join:
+    def _join(self, target: Array, since: Array, state: Array, promptly: bool) -> Join:
         """How to get onto the path from the present state, where that is more than smoothing does by itself."""
-        if not paths:
-            return Join()
-        config, limits, n = self.config, self.limits, self.smooth
-        # Two points of the path just after the splice give where it is and how fast it goes.
-        u = consumed + np.array([0.0, START])
-        here, there = fuse(paths, u, limits.agreement, limits.crisp, config.decay, config.taper)
-        offset = state[0] - here
+        limits, n = self.limits, self.smooth
+        # Two targets just after the splice give where the path is and how fast it goes.
+        i = int(since.searchsorted(0.0))
+        speed = (target[i + 2] - target[i]) / float(since[i + 2] - since[i])
+        offset = state[0] - target[i] + float(since[i]) * speed
         offset[n:] = 0.0
         if promptly:
             return Join(offset=offset, duration=np.inf)
-        duration = rejoin_time(offset, 0.7 * limits.velocity, 0.7 * limits.acceleration, 0.7 * limits.jerk)
-        speed, present = ((there - here) / START)[:n], state[1, :n]
-        unit = 1.0 / limits.velocity[:n]
+        missing = np.abs(speed - state[1])
+        far, slow = (np.abs(offset) > self._near).any(), (missing > self._slow).any()
+        if not (far or slow):
+            return Join()
+        duration = rejoin_time(offset, SHARE * limits.velocity, SHARE * limits.acceleration, SHARE * limits.jerk)
+        unit = np.where(limits.crisp, 0.0, 1.0 / limits.velocity)
         along = float((speed * unit) @ (speed * unit))
-        rate = float((speed * unit) @ (present * unit)) / along if along > 0.0 else 1.0
-        ramp = float((np.abs(speed - present) / (0.6 * limits.acceleration[:n])).max(initial=0.0))
-        far, slow = duration > config.rejoin, ramp > 0.5 * config.rejoin and rate < 0.8
+        rate = float((speed * unit) @ (state[1] * unit)) / along if along > 0.0 else 1.0
+        slow = slow and rate < 0.8
         return Join(
             offset=offset if far else None,
             duration=duration if far else 0.0,
             rate=min(max(rate, 0.0), 1.0) if slow else 1.0,
-            ramp=ramp if slow else 0.0,
+            ramp=float((missing / limits.acceleration)[:n].max()) / SHARE if slow else 0.0,
         )
 
-    def _targets(self, paths: Sequence[ChunkPath], consumed: Array, since: Array, state: Array, join: Join) -> Array:
-        """(m, D) where the plan should be at the sample times."""
-        config, limits = self.config, self.limits
-        if not paths:
-            return np.repeat(state[:1], len(since), axis=0)
-        target = fuse(paths, consumed, limits.agreement, limits.crisp, config.decay, config.taper)
+    def _adjusted(self, target: Array, since: Array, state: Array, join: Join) -> Array:
+        """(m, D) targets with the way onto the path added and grippers held to their speed."""
+        limits, n = self.limits, self.smooth
         if join.offset is not None:
             target += np.outer(rejoin_profile(since, join.duration), join.offset)
-        target = limits.clamp(target)
-        for column in range(self.smooth, limits.size):
-            target[:, column] = _slew(
-                target[:, column], float(state[0, column]), 0.9 * float(limits.velocity[column]), since
-            )
+            target = limits.clamp(target)
+        if n < limits.size:
+            steps = np.abs(np.diff(target[:, n:], axis=0, prepend=state[:1, n:]))
+            for column in np.flatnonzero((steps > self._stride).any(axis=0)):
+                target[:, n + column] = _slew(
+                    target[:, n + column], float(state[0, n + column]), float(self._stride[column]), since
+                )
         return target
 
-    def _unbounded(self, smooth: Phase, crisp: Phase, target: Array, before: Array) -> Array:
-        """(n, D) control points that minimise the cost and splice, bounds aside."""
-        stacked = np.concatenate((target, before))
-        control = np.empty_like(before)
+    def _step(self, smooth: Phase, crisp: Phase, stacked: Array, sharp: NDArray[np.intp], tick: int) -> Array:
+        """(n, D) change of the control points that minimises the cost and splices, bounds aside."""
         n = self.smooth
-        control[:, :n] = before[:, :n] + smooth.gain @ stacked[:, :n]
-        if n < self.limits.size:
-            control[:, n:] = before[:, n:] + crisp.gain @ stacked[:, n:]
-        return control
+        if smooth is crisp or n == self.limits.size:
+            step = smooth.gain @ stacked
+        else:
+            step = np.empty((self.grid.size, self.limits.size))
+            np.matmul(smooth.gain, stacked[:, :n], out=step[:, :n])
+            np.matmul(crisp.gain, stacked[:, n:], out=step[:, n:])
+        if len(sharp):
+            step[:, sharp] = self._sharp.phase(tick, self.config.quantum).gain @ stacked[:, sharp]
+        return np.asarray(step)
 
-    def _slow_down(self, values: Array) -> Array:
-        """(N,) factors <= 1 on the speed along the path that bring smooth columns within their bounds.
+    def _astray(self, reached: Array, target: Array, start: int) -> tuple[Array, NDArray[np.bool_]]:
+        """How far the motion cuts corners: (m - start, n) distances, and the (n,) smooth columns beyond tolerance.
 
-        Velocity goes with the speed, acceleration with its square, jerk with its cube. Control point i of the
-        derivatives acts around interval i - 1; neighbours slow down with it, to brake in time.
+        A corner is cut to one side for a while, noise is not: distances are means over `CORNER_SPAN` targets.
+
+        Args:
+            reached: (m, D) positions at the targets' times.
+            target: (m, D) the targets.
+            start: the first target by which the path has been rejoined.
         """
-        n, order = self.smooth, self.grid.order
-        ratio = np.zeros(self.config.intervals)
-        for d in (1, 2, 3):
-            excess = (np.abs(values[order == d, :n]) / self.bounds.upper[order == d, :n]).max(axis=1) ** (1.0 / d)
-            excess[:TRANSIENT] = 0.0
-            reached = excess[: self.config.intervals]
-            ratio[: len(reached)] = np.maximum(ratio[: len(reached)], reached)
-        for disc, rows in self.bounds.discs:
-            if disc.order > 0:
-                size = np.hypot(values[rows, disc.a], values[rows, disc.b]) / disc.radius
-                size[:TRANSIENT] = 0.0
-                reached = (size ** (1.0 / disc.order))[: self.config.intervals]
-                ratio[: len(reached)] = np.maximum(ratio[: len(reached)], reached)
-        wide = np.pad(ratio, 3, mode="edge")
+        n = self.smooth
+        apart = self._mean[start:, start:] @ (reached[start:, :n] - target[start:, :n])
+        np.abs(apart, out=apart)
+        return apart, np.asarray((apart > self.limits.tolerance[:n]).any(axis=0))
+
+    def _slow_down(self, values: Array, apart: Array) -> Array:
+        """(N,) factors <= 1 on the speed along the path that bring smooth columns within bounds and path tolerance.
+
+        Velocity goes with the speed, acceleration with its square, jerk with its cube, a corner's cut with its square.
+        Control point i of the derivatives acts around interval i - 1; neighbours slow down with it, to brake in time.
+        """
+        n, order, intervals = self.smooth, self.grid.order, self.config.intervals
+        ratio = np.zeros(intervals)
+        excesses = [
+            ((np.abs(values[order == d, :n]) / self.bounds.upper[order == d, :n]).max(axis=1)) ** (1.0 / d)
+            for d in (1, 2, 3)
+        ]
+        excesses += [
+            (np.hypot(values[rows, disc.a], values[rows, disc.b]) / disc.radius) ** (1.0 / disc.order)
+            for disc, rows in self.bounds.discs
+            if disc.order > 0
+        ]
+        for excess in excesses:
+            reached = excess[TRANSIENT:intervals]
+            ratio[TRANSIENT : TRANSIENT + len(reached)] = np.maximum(
+                ratio[TRANSIENT : TRANSIENT + len(reached)], reached
+            )
+        cut = np.zeros(intervals * self.config.samples)
+        cut[len(cut) - len(apart) :] = np.sqrt((apart / self.limits.tolerance[:n]).max(axis=1))
+        cut = np.minimum(cut, 1.0 / CORNER)
+        wide = np.pad(np.maximum(ratio, cut.reshape(intervals, -1).max(axis=1)), 3, mode="edge")
         spread = np.lib.stride_tricks.sliding_window_view(wide, 7).max(axis=1)
-        factor: Array = 1.0 / np.maximum(1.02 * spread, 1.0)
-        return factor
+        return np.asarray(1.0 / np.maximum(1.02 * spread, 1.0))
 
     def _bounded(
-        self, smooth: Phase, crisp: Phase, target: Array, before: Array, control: Array, bad: NDArray[np.bool_]
+        self, phases: list[Phase], stacked: Array, before: Array, control: Array, bad: NDArray[np.bool_]
     ) -> tuple[Array, int, float]:
         """Solve the QP of each column in `bad`, then make sure of every bound."""
-        stacked = np.concatenate((target, before))
         old = self.grid.rows @ before
         solved = 0
         done: set[int] = set()
-        for column in np.flatnonzero(bad):
-            if int(column) in done:
+        for column in np.flatnonzero(bad).tolist():
+            if column in done:
                 continue
-            phase = smooth if column < self.smooth else crisp
-            columns = [int(column)] + ([self.bounds.partner[int(column)]] if int(column) in self.bounds.partner else [])
+            columns = [column, *([self.bounds.partner[column]] if column in self.bounds.partner else [])]
             done.update(columns)
-            x = self.bounds.solve(phase, int(column), phase.target @ stacked, old)
+            phase = phases[column]
+            x = self.bounds.solve(phase, columns, phase.target @ stacked[:, columns], old)
             solved += len(columns)
             if x is not None:
                 control[:, columns] = before[:, columns] + phase.step @ x
@@ -247,19 +312,15 @@ class Planner:
         return before + fraction * (control - before), solved, float(1.0 - fraction.min())
 
 
-def _slew(target: Array, start: float, speed: float, since: Array) -> Array:
-    """(m,) `target` followed causally at no more than `speed`: a step starts when it is due, not before.
+def _slew(target: Array, start: float, stride: float, since: Array) -> Array:
+    """(m,) `target` followed causally, at most `stride` from one to the next: a step starts when due, not before.
 
     A least-squares fit under a velocity bound would start half of the way early.
     """
-    step = np.diff(target)
-    step_time = float(since[1] - since[0])
-    if np.abs(step).max(initial=0.0) <= speed * step_time and abs(float(target[0]) - start) <= speed * step_time:
-        return target
     followed = np.empty_like(target)
-    here, room = start, speed * step_time
+    here = start
     for i, goal in enumerate(target.tolist()):
         if since[i] > 0.0:
-            here = min(max(goal, here - room), here + room)
+            here = min(max(goal, here - stride), here + stride)
         followed[i] = here
     return followed

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trajectory_optimizer.chunk_fusion import ChunkPath
 from trajectory_optimizer.metrics import chunk_acceleration, cosine
 from trajectory_optimizer.plan import Segment
+from trajectory_optimizer.planner import Planner, Solution
 
 Array = NDArray[np.float64]
 
@@ -19,19 +20,18 @@ Array = NDArray[np.float64]
 class Splice:
     """The material of the numbers of a `ChunkReport`.
 
-    `before`, `after`: segments on both sides of the splice at `stamp` ns. `path`, `previous`: the new chunk and the one
-    before it; `consumed`: policy time consumed at the splice. `deviation`: (D,) from the targets. `jerk`: (r, D) bounds
-    of the new plan's jerk. `dt`: s between the chunk's rows; `targets`: those rows.
+    `before`: the segment until the splice at `stamp` ns. `path`, `previous`: the new chunk and the one before it.
+    `consumed`: policy time consumed at the splice. `solution`: of `planner`. `dt`: s between the chunk's rows.
+    `targets`: those rows.
     """
 
     stamp: int
     before: Segment
-    after: Segment
     path: ChunkPath
     previous: ChunkPath | None
     consumed: float
-    deviation: Array
-    jerk: Array
+    solution: Solution
+    planner: Planner
     dt: float
     targets: Array
 
@@ -63,7 +63,7 @@ class ChunkReport:
         """(3,) largest step of position, velocity and acceleration at the splice."""
         if self.splice is None:
             return np.zeros(3)
-        gap = self.splice.after.at(self.splice.stamp) - self.splice.before.at(self.splice.stamp)
+        gap = self.splice.solution.segment.at(self.splice.stamp) - self.splice.before.at(self.splice.stamp)
         largest: Array = np.abs(gap[:3]).max(axis=1)
         return largest
 
@@ -85,12 +85,12 @@ class ChunkReport:
     @property
     def peak_jerk(self) -> float:
         """Bound on the largest jerk of the new plan."""
-        return 0.0 if self.splice is None else float(np.abs(self.splice.jerk).max())
+        return 0.0 if self.splice is None else float(np.abs(self.splice.planner.jerk(self.splice.solution)).max())
 
     @property
     def tolerance_used(self) -> float:
         """Largest distance of the new plan from its targets once it has rejoined them."""
-        return 0.0 if self.splice is None else float(self.splice.deviation.max())
+        return 0.0 if self.splice is None else float(self.splice.planner.deviation(self.splice.solution).max())
 
     @property
     def intra_chunk_acceleration(self) -> float:
@@ -118,6 +118,4 @@ class ChunkReport:
     def _raw(self, path: ChunkPath) -> Array:
         """(2, D) position and velocity of a chunk's own path at the splice."""
         assert self.splice is not None
-        u = self.splice.consumed - path.offset
-        both = path.at(np.array([u, u + 0.5 * self.splice.dt]))
-        return np.stack((both[0], (both[1] - both[0]) / (0.5 * self.splice.dt)))
+        return np.stack(path.point(self.splice.consumed - path.offset))

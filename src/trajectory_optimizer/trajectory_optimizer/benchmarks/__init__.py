@@ -1,0 +1,1 @@
+"""The benchmark of the trajectory optimiser and its peers: `./bytemini bench trajectory`."""
