@@ -7,6 +7,7 @@ from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from bytemini_bringup.processes import installed
 from bytemini_bringup.stack import OPTIONS, options, stack
 
 
@@ -14,11 +15,12 @@ def _actions(context: LaunchContext) -> list:
     values = options(**{option.name: LaunchConfiguration(option.name).perform(context) for option in OPTIONS})
     actions = []
     for process in stack(values):
+        package, executable = installed(process)
         node = Node(
             name=process.name,
             namespace=values["namespace"],
-            package=process.package,
-            executable=process.executable,
+            package=package,
+            executable=executable,
             parameters=[dict(process.parameters)],
             output="screen",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -21,24 +22,32 @@ GRACE = 3.0
 """Seconds that the processes have to end after the first signal."""
 
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel interrupt this process when its parent dies, however that happens: no stack outlives its owner."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
 class ProcessDiedError(RuntimeError):
     """A process of the stack ended by itself; the message holds its name and its last words."""
 
 
-def executable(process: Process) -> Path:
-    """The file to run for a process.
+def installed(process: Process) -> tuple[str, str]:
+    """Package and executable of a process: its own, or its substitute where that is not installed.
 
     Raises:
-        RuntimeError: neither its package nor its substitute is installed.
+        RuntimeError: neither is installed.
     """
     candidates = [(process.package, process.executable), *([process.substitute] if process.substitute else [])]
     for package, name in candidates:
         try:
-            path = Path(get_package_prefix(package)) / "lib" / package / name
+            if (Path(get_package_prefix(package)) / "lib" / package / name).is_file():
+                return package, name
         except PackageNotFoundError:
             continue
-        if path.is_file():
-            return path
     wanted = " or ".join(f"{package}/{name}" for package, name in candidates)
     raise RuntimeError(f"{wanted} is not installed: run ./bytemini setup, or source install/setup.bash")
 
@@ -88,7 +97,8 @@ class Processes:
     def _start(self, process: Process) -> None:
         parameters = Path(self._folder.name) / f"{process.name}.yaml"
         parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(process.parameters)}}), encoding="utf-8")
-        path = executable(process)
+        package, name = installed(process)
+        path = Path(get_package_prefix(package)) / "lib" / package / name
         # A Python script runs with this very interpreter: its first line cannot name one whose path has a space.
         interpreter = [sys.executable] if path.read_bytes()[:2] == b"#!" else []
         command = [*interpreter, str(path), "--ros-args", "-r", f"__node:={process.name}"]
@@ -98,7 +108,12 @@ class Processes:
         with self.log(process.name).open("wb") as log:
             # A session of its own: Ctrl-C reaches us alone, and we bring the others down in order.
             self._running[process.name] = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def log(self, name: str) -> Path:

@@ -52,12 +52,13 @@ class Frame:
 class Episode:
     """One episode as it was run: the result, the motion, the pictures.
 
-    `bag`: (topic, CDR, stamp) of everything that crossed the wire, where there was one.
+    `final_poses`: object name to pose (x, y, z, qx, qy, qz, qw) in odom. `bag`: (topic, CDR, stamp) of everything that crossed the wire, where there was one.
     """
 
     result: EpisodeResult
     trajectory: Trajectory
     digest: str
+    final_poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     bag: list[tuple[str, bytes, int]] = field(default_factory=list)
     verdict: str = ""

@@ -161,6 +161,7 @@ class InprocRunner:
             ),
             trajectory=log.trajectory(),
             digest=score.digest,
+            final_poses=dict(score.final_poses),
             frames=frames,
             verdict=verdict.message,
             inference_ms=1000.0 * inference / max(session.chunks, 1),

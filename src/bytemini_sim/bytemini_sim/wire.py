@@ -19,7 +19,7 @@ from typing import Any
 import rclpy
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
-from bytemini_core.ros import image_array, joint_command, robot_state, sensor_qos, stamp_of_bytes
+from bytemini_core.ros import image_array, joint_command, robot_state, scene_state, sensor_qos, stamp_of_bytes
 from bytemini_core.types import CAMERAS, NANOSECONDS, Mode, TaskStatus, WbcStatus
 from bytemini_description.robot import load_robot
 from geometry_msgs.msg import TwistStamped
@@ -54,6 +54,9 @@ STALL_SECONDS = 20.0
 DOMAINS = range(20, 100)
 """ROS domains from which a rollout takes a free one, unless ROS_DOMAIN_ID is set."""
 
+DISCOVERY_SECONDS = 1.0
+"""How long to look whether somebody else is in a domain."""
+
 TOPICS: dict[str, type] = {
     "joint_states": JointState,
     "odom": Odometry,
@@ -74,26 +77,15 @@ class StackError(RuntimeError):
 
 
 @contextlib.contextmanager
-def free_domain() -> Iterator[int]:
-    """A ROS domain that no other rollout on this machine uses; the one of ROS_DOMAIN_ID when it is set.
-
-    Raises:
-        StackError: all are taken.
-    """
-    if os.environ.get("ROS_DOMAIN_ID"):
-        yield int(os.environ["ROS_DOMAIN_ID"])
-        return
-    for domain in DOMAINS:
-        with Path(f"/tmp/bytemini-domain-{domain}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            yield domain
-            return
-    raise StackError(
-        f"ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use by rollouts: wait, or set ROS_DOMAIN_ID"
-    )
+def claimed(domain: int) -> Iterator[bool]:
+    """Whether this process got the domain for itself, among the rollouts of this machine."""
+    with Path(f"/tmp/bytemini-domain-{domain}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 class WireRunner:
@@ -122,44 +114,55 @@ class WireRunner:
         self._exit = contextlib.ExitStack()
         self._feedback: RunTask.Feedback | None = None
         self._stamp = 0
+        self.domain = -1
 
     def __enter__(self) -> WireRunner:
         """Bring the stack up and wait until it can take a task."""
-        with contextlib.ExitStack() as stack_of_exits:
-            domain = stack_of_exits.enter_context(free_domain())
-            context = rclpy.Context()
-            rclpy.init(context=context, domain_id=domain)
-            stack_of_exits.callback(context.try_shutdown)
-            self._node = rclpy.create_node("rollout", context=context, start_parameter_services=False)
-            stack_of_exits.callback(self._node.destroy_node)
-            self._executor = StreamExecutor(context=context)
-            self._executor.add_node(self._node)
-            # Rollouts do without the frames' tree: nobody looks at it, and it would cost a process of its own.
-            processes = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
-            if os.environ.get("ROS_DOMAIN_ID"):
-                self._refuse_company([p.name for p in processes], domain)
-            environment = {"ROS_DOMAIN_ID": str(domain)}
-            self._processes = stack_of_exits.enter_context(Processes(processes, self._logs, environment=environment))
+        # Rollouts do without the frames' tree: nobody looks at it, and it would cost a process of its own.
+        processes = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
+        with contextlib.ExitStack() as exits:
+            self._join_domain(exits, {p.name for p in processes})
+            environment = {"ROS_DOMAIN_ID": str(self.domain)}
+            self._processes = exits.enter_context(Processes(processes, self._logs, environment=environment))
             self._connect()
-            self._exit = stack_of_exits.pop_all()
+            self._exit = exits.pop_all()
         return self
+
+    def _join_domain(self, exits: contextlib.ExitStack, names: set[str]) -> None:
+        """Find a domain without a stack, and make a node in it."""
+        stated = os.environ.get("ROS_DOMAIN_ID")
+        for domain in (int(stated),) if stated else DOMAINS:
+            with contextlib.ExitStack() as trial:
+                if not stated and not trial.enter_context(claimed(domain)):
+                    continue
+                context = rclpy.Context()
+                rclpy.init(context=context, domain_id=domain)
+                trial.callback(context.try_shutdown)
+                node = rclpy.create_node("rollout", context=context, start_parameter_services=False)
+                trial.callback(node.destroy_node)
+                deadline = time.monotonic() + DISCOVERY_SECONDS
+                while not (company := names & set(node.get_node_names())) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                if not company:
+                    self.domain, self._node = domain, node
+                    self._executor = StreamExecutor(context=context)
+                    self._executor.add_node(node)
+                    exits.push(trial.pop_all())
+                    return
+                if stated:
+                    raise StackError(
+                        f"ROS domain {domain} already has {', '.join(sorted(company))}: stop that stack, or set "
+                        "ROS_DOMAIN_ID to another number (unset, a free one is taken)"
+                    )
+        raise StackError(
+            f"ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use: stop a stack, or set ROS_DOMAIN_ID"
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Bring the stack down."""
         self._exit.close()
-
-    def _refuse_company(self, names: list[str], domain: int) -> None:
-        deadline = time.monotonic() + 2.0
-        while time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.1)
-            there = set(self._node.get_node_names()) & set(names)
-            if there:
-                raise StackError(
-                    f"ROS domain {domain} already has {', '.join(sorted(there))}: stop that stack, or set "
-                    "ROS_DOMAIN_ID to another number (unset, a free one is taken)"
-                )
 
     def _connect(self) -> None:
         node = self._node
@@ -284,6 +287,7 @@ class WireRunner:
             ),
             trajectory=trajectory.trajectory(),
             digest=score.trajectory_hash,
+            final_poses={item.name: item.pose for item in scene_state(score.scene).objects},
             frames=frames,
             bag=bag,
             verdict=result.message,
