@@ -16,9 +16,9 @@ import numpy as np
 from bytemini_sim.catalogue import Item
 from bytemini_sim.scene import Placed, Table
 
-OBJECT_GAP = 0.045
+OBJECT_GAP = 0.055
 """Least free space between two objects, m: an open finger is 0.026 m thick."""
-CONTAINER_GAP = 0.055
+CONTAINER_GAP = 0.060
 """Least free space between a container and anything else, m."""
 
 _REST = 5e-4  # things start this high above the table, m, and settle
