@@ -27,7 +27,7 @@ _libc = ctypes.CDLL(None)
 
 
 def _end_with_parent() -> None:
-    """Have the kernel interrupt this process when its parent dies, however that happens: no stack outlives its owner."""
+    """Have the kernel interrupt this process when its parent dies, however it dies: no stack outlives its owner."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 

@@ -52,7 +52,9 @@ class Frame:
 class Episode:
     """One episode as it was run: the result, the motion, the pictures.
 
-    `final_poses`: object name to pose (x, y, z, qx, qy, qz, qw) in odom. `bag`: (topic, CDR, stamp) of everything that crossed the wire, where there was one.
+    `digest`: of the simulated trajectory. `final_poses`: object name to pose (x, y, z, qx, qy, qz, qw) in odom. `bag`:
+    (topic, CDR, stamp) of everything that crossed the wire, where there was one. `verdict`: the policy server's words.
+    `inference_ms`: mean time per chunk.
     """
 
     result: EpisodeResult
