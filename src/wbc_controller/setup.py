@@ -17,5 +17,8 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="Whole-body compliance controller: the last gate, and the only writer of joint commands",
     license="Apache-2.0",
-    entry_points={"console_scripts": ["wbc_node = wbc_controller.node:main"]},
+    entry_points={
+        "console_scripts": ["wbc_node = wbc_controller.node:main"],
+        "bytemini.benchmarks": ["wbc = wbc_controller.benchmarks.wbc:main"],
+    },
 )

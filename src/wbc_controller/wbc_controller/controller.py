@@ -52,6 +52,8 @@ class WholeBodyCommand:
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
+    `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed.
+
     A reference names joints, the base, hands, or a mixture. All of it goes into one quadratic programme a tick
     (`problem`, `solver`); what the robot does in HOLD and ESTOP needs no solver.
 
@@ -114,7 +116,7 @@ class WholeBodyController:
         self._blend: Blend | None = None
         self._targets: dict[str, HandTarget] = {}
         self._aimed = -np.inf
-        self._failures = 0
+        self.failures = 0
         self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
         self._time = -np.inf
@@ -221,7 +223,7 @@ class WholeBodyController:
         self._blend = None
         self._targets = {}
         self._sacrificed = ()
-        self._failures = 0
+        self.failures = 0
 
     def _waiting(self) -> str:
         return "waiting for the first reference" if self._modes.mode in OWNERS and self._reference is None else ""
@@ -337,13 +339,13 @@ class WholeBodyController:
             p["want"][arms] += self._eased(t) * _POSTURE_RATE * (self.robot.home - self._position)[arms - _BASE]
         solution = self._solver.solve()
         if solution.flag >= 0:
-            self._failures = 0
+            self.failures = 0
             return solution
-        self._failures += 1
-        if self._failures > _PATIENCE:
-            self._fault(f"the solver failed {self._failures} times in a row (flag {solution.flag})")
+        self.failures += 1
+        if self.failures > _PATIENCE:
+            self._fault(f"the solver failed {self.failures} times in a row (flag {solution.flag})")
         solution.velocity[:] = np.clip(
-            self._velocity if self._failures <= _PATIENCE else self._braking(), solution.low, solution.high
+            self._velocity if self.failures <= _PATIENCE else self._braking(), solution.low, solution.high
         )
         return solution
 

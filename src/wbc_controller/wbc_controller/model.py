@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import casadi as ca
@@ -52,7 +52,7 @@ def model_problem(
     home: Array,
     frames: Frames,
     tuning: Tuning,
-    max_pairs: int | None = None,
+    only: Collection[frozenset[str]] | None = None,
 ) -> Problem:
     """Build the tick's problem of any robot with two hands.
 
@@ -64,7 +64,7 @@ def model_problem(
         home: (n,) posture at which no two bodies may touch.
         frames: hands and gaze.
         tuning: constants of the tick.
-        max_pairs: keep only the pairs that come nearest; None for all that can meet.
+        only: names of the pairs to keep apart; None for all that can meet.
 
     Raises:
         ValueError: an unknown frame or joint, an inertia no body can have, or bodies that touch at home, by name.
@@ -100,7 +100,7 @@ def model_problem(
         gaze=(frames.gaze, tuple(order[n] for n in gaze_joints)) if frames.gaze else None,
         support=support_of(boxes, carried),
     )
-    pairs = _pairs(graph, capsules, boxes, lower, upper, home, max_pairs)
+    pairs = _pairs(graph, capsules, boxes, lower, upper, home, only)
     watched = [c for c in capsules if "#" not in c.name and c.link in _last_two(tree, capsules, frames)]
     return build(graph, body, pairs, watched, tuning)
 
@@ -133,7 +133,7 @@ def _pairs(
     lower: Array,
     upper: Array,
     home: Array,
-    most: int | None,
+    only: Collection[frozenset[str]] | None,
 ) -> list[Pair]:
     tree = graph.tree
     bodies: list[Capsule | Box] = [*capsules, *boxes]
@@ -151,15 +151,17 @@ def _pairs(
     if at_home.min() <= 0.0:
         worst = int(np.argmin(at_home))
         raise ValueError(f"bodies {candidates[worst].name} touch at home ({at_home[worst]:.4f} m): mend URDF or home")
+    names = [frozenset((pair.first.name, pair.second.name)) for pair in candidates]
+    if only is not None:
+        if unknown := [name for name in only if name not in names]:
+            raise ValueError(f"no pair of bodies {' and '.join(sorted(unknown[0]))} that could meet")
+        return [pair for pair, name in zip(candidates, names, strict=True) if name in only]
     rng = np.random.default_rng(0)
     postures = rng.uniform(lower, upper, (_SAMPLES, len(lower)))
     nearest = _distances(candidates, links, places, postures).min(axis=1)
-    chosen = [int(i) for i in np.argsort(nearest) if nearest[i] < _NEAR][:most]
-    if most is None:  # what was sampled on one side holds on the other
-        names = [frozenset((pair.first.name, pair.second.name)) for pair in candidates]
-        mirrored = {frozenset(map(_mirror, names[i])) for i in chosen}
-        chosen += [i for i, name in enumerate(names) if name in mirrored and i not in chosen]
-    return [candidates[i] for i in sorted(chosen)]
+    chosen = {names[i] for i in np.flatnonzero(nearest < _NEAR)}
+    chosen |= {frozenset(map(_mirror, name)) for name in chosen}  # what was sampled on one side holds on the other
+    return [pair for pair, name in zip(candidates, names, strict=True) if name in chosen]
 
 
 def _mirror(name: str) -> str:

@@ -80,7 +80,7 @@ class Layout:
         self.size += count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """The tick's function and what its numbers mean.
 

@@ -13,15 +13,17 @@ variables that carry both bodies drop out.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import casadi as ca
 import numpy as np
 from bytemini_core.types import Array
 from numpy.typing import NDArray
 
-from .problem import Problem, Tuning
+from .problem import Problem
+from .problem import stopping_speed as sx_stopping_speed
 from .shapes import Box, Capsule
-from .viability import stopping_speed
 
 PROJECTIONS = 6
 MAX_ITEMS = 32
@@ -119,84 +121,154 @@ def _unit(x: Array) -> Array:
     return np.minimum(np.maximum(x, 0.0), 1.0)
 
 
-def least_rate(spare: Array, tuning: Tuning) -> Array:
-    """Smallest rate of the distance that a row admits, for the spare distance."""
-    gain = tuning.collision_gain / tuning.dt
-    closing = np.minimum(gain * spare, stopping_speed(spare, np.full(len(spare), tuning.collision_brake), tuning.dt))
-    return np.where(spare > 0.0, -closing, np.minimum(-gain * spare, tuning.retreat))
-
-
 class Proximity:
-    """Distances and rows in numpy."""
+    """Distances and rows without a compiler: what is needed of each row in CasADi's virtual machine, rows in numpy."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.tables = t = tables_of(problem)
-        self._carries = np.array(problem.carries, dtype=bool).reshape(len(problem.links), len(problem.columns))
-        self._turning = np.array(problem.turning)
-        boxed = t.second >= t.capsules
-        self._to_capsule = np.flatnonzero(~boxed)
-        self._to_box = np.flatnonzero(boxed)
+        self.tables = tables_of(problem)
+        self._carries = np.array(problem.carries, dtype=np.float64).reshape(len(problem.links), len(problem.columns))
+        n = len(problem.columns)
+        self._turns, self._moments = np.zeros((n, 3)), np.zeros((n, 3))
+        self._axis, self._origin = np.zeros(3 * n), np.zeros(3 * n)
+        self._placement, self._smallest = np.zeros(12 * len(problem.links)), np.zeros(1)
+        self.surround(0.0, np.zeros((0, ITEM)))
 
-    def rows(
-        self, axis: Array, origin: Array, placement: Array, smallest: float, environment: Array
-    ) -> tuple[Array, Array, Array, NDArray[np.intp]]:
+    def surround(self, smallest: float, items: Array) -> None:
+        """As `solver.TickSolver.surround`."""
+        t, pairs = self.tables, len(self.tables.first)
+        self._smallest[0] = smallest
+        self._items: Array = np.ascontiguousarray(items).reshape(-1)
+        around = np.tile(t.watched, len(items))
+        total = pairs + len(around)
+        self._distance, self._rate, self._spare = (np.zeros(total) for _ in range(3))
+        self._normal, self._one, self._two = np.zeros((total, 3)), np.zeros((total, 3)), np.zeros((total, 3))
+        self._buffer, self._evaluate = _witnesses(self.problem, len(items)).buffer()
+        inputs = (self._placement, self._axis, self._origin, self._smallest, self._items)
+        outputs = (
+            *(self._distance, self._spare, self._rate, self._normal, self._one, self._two),
+            *(self._turns, self._moments),
+        )
+        for i, array in enumerate(inputs):
+            self._buffer.set_arg(i, memoryview(array.data))  # type: ignore[call-arg]
+        for i, array in enumerate(outputs):
+            self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
+        first = self._carries[t.capsule_link[np.concatenate((t.first, around))]]
+        second = np.zeros_like(first)
+        second[:pairs] = self._carries[np.concatenate((t.capsule_link, t.box_link))[t.second]]
+        both = first * second  # what carries both bodies does not part them
+        self._mine, self._others = first - both, second - both
+
+    def rows(self, axis: Array, origin: Array, placement: Array) -> tuple[Array, Array, Array, NDArray[np.intp]]:
         """Distances of all pairs, and the rows of the near ones.
+
+        With p a point of a body, n . (axis x (p - origin)) = axis . (p x n) - n . (axis x origin): two products of
+        matrices for all rows and variables at once.
 
         Args:
             axis: (N, 3) in odom.
             origin: (N, 3).
             placement: (links, 12) rotation (row-major) and translation.
-            smallest: distance that pairs keep (m).
-            environment: (items, 16) boxes in odom, each with the distance it asks for.
 
         Returns:
-            distance (pairs + items * watched,), rows R (k, N), least rates (k,) and which of the distances they are of.
+            distance (pairs + items * watched,), overwritten by the next call, rows R (k, N), least rates (k,) and
+            which of the distances they are of.
         """
-        t, problem = self.tables, self.problem
-        turn, shift = placement[:, :9].reshape(-1, 3, 3), placement[:, 9:]
-        link = t.capsule_link
-        start = shift[link] + np.einsum("kij,kj->ki", turn[link], t.start)
-        end = shift[link] + np.einsum("kij,kj->ki", turn[link], t.end)
-        box_turn = turn[t.box_link] @ t.rotation
-        box_centre = shift[t.box_link] + np.einsum("kij,kj->ki", turn[t.box_link], t.centre)
-        pairs, watched, items = len(t.first), len(t.watched), len(environment)
-        total = pairs + items * watched
-        one, two = np.empty((total, 3)), np.empty((total, 3))
-        radii, least = np.empty(total), np.full(total, smallest)
-        i, a, b = self._to_capsule, t.first[self._to_capsule], t.second[self._to_capsule]
-        one[i], two[i] = segment_segment(start[a], end[a], start[b], end[b])
-        radii[i] = t.radius[a] + t.radius[b]
-        first = np.concatenate((t.first[self._to_box], np.tile(t.watched, items)))
-        i = np.concatenate((self._to_box, np.arange(pairs, total)))
-        b = t.second[self._to_box] - t.capsules
-        which = np.repeat(np.arange(items), watched)
-        rotations = np.concatenate((box_turn[b], environment[which, :9].reshape(-1, 3, 3)))
-        centres = np.concatenate((box_centre[b], environment[which, 9:12]))
-        halves = np.concatenate((t.half[b], environment[which, 12:15]))
-        one[i], two[i] = segment_box(start[first], end[first], rotations, centres, halves)
-        radii[i] = t.radius[first]
-        least[pairs:] = environment[which, 15]
+        self._placement[:] = placement.reshape(-1)
+        self._axis[:], self._origin[:] = axis.reshape(-1), origin.reshape(-1)
+        self._evaluate()
+        near = np.flatnonzero(self._spare < self.problem.tuning.watch)
+        moments = self._normal[near] @ self._moments.T
+        R = self._mine[near] * (self._one[near] @ self._turns.T - moments)
+        R -= self._others[near] * (self._two[near] @ self._turns.T - moments)
+        return self._distance, R, self._rate[near], near
 
-        away = one - two
-        length = np.sqrt(_dot(away, away) + TINY * TINY)
-        distance = length - radii
-        near = np.flatnonzero(distance < least + problem.tuning.watch)
-        normal = away[near] / length[near, None]
-        mine = np.concatenate((t.first, np.tile(t.watched, items)))[near]
-        carried = self._carries[t.capsule_link[mine]]
-        other = np.zeros_like(carried)
-        inner = near < pairs
-        second = t.second[near[inner]]
-        links = np.concatenate((t.capsule_link, t.box_link))
-        other[inner] = self._carries[links[second]]
 
-        def gradient(points: Array) -> Array:
-            turned = np.cross(axis[None], points[:, None] - origin[None])
-            return np.einsum("ki,kji->kj", normal, np.where(self._turning[None, :, None], turned, axis[None]))
+@functools.lru_cache(maxsize=64)
+def _witnesses(problem: Problem, items: int) -> ca.Function:
+    """What rows are made of, for every pair and watched capsule, matrices row-major.
 
-        R = np.where(carried & ~other, gradient(one[near]), 0.0) - np.where(other & ~carried, gradient(two[near]), 0.0)
-        return distance, R, least_rate(distance[near] - least[near], problem.tuning), near
+    (placement, axis, origin, smallest, environment) -> (distance, spare distance, least rate, normal n (rows, 3), p x n
+    of the first and of the second body (rows, 3), axes of what turns (N, 3), axis x origin or -axis (N, 3)).
+    """
+    t, tuning = tables_of(problem), problem.tuning
+    placement = ca.SX.sym("placement", 12 * len(problem.links))
+    axis, origin = (ca.SX.sym(name, 3 * len(problem.columns)) for name in ("axis", "origin"))
+    smallest, environment = ca.SX.sym("smallest"), ca.SX.sym("environment", ITEM * items)
+
+    def at(link: int) -> tuple[ca.SX, ca.SX]:
+        given = placement[12 * link : 12 * link + 12]
+        return ca.reshape(given[:9], 3, 3).T, given[9:]
+
+    def ends(capsule: int) -> tuple[ca.SX, ca.SX]:
+        rotation, translation = at(int(t.capsule_link[capsule]))
+        start, end = (translation + ca.mtimes(rotation, ca.SX(x[capsule])) for x in (t.start, t.end))
+        return start, end
+
+    outputs: list[list[ca.SX]] = [[], [], [], [], [], []]
+
+    def add(points: tuple[ca.SX, ca.SX], radii: float, least: ca.SX) -> None:
+        away = points[0] - points[1]
+        length = ca.sqrt(ca.dot(away, away) + TINY * TINY)
+        normal, spare = away / length, length - radii - least
+        rate = ca.if_else(
+            spare > 0.0,
+            -ca.fmin(
+                tuning.collision_gain / tuning.dt * spare, sx_stopping_speed(spare, tuning.collision_brake, tuning.dt)
+            ),
+            ca.fmin(-tuning.collision_gain / tuning.dt * spare, tuning.retreat),
+        )
+        row = (length - radii, spare, rate, normal, ca.cross(points[0], normal), ca.cross(points[1], normal))
+        for column, value in zip(outputs, row, strict=True):
+            column.append(value)
+
+    for first, second in zip(t.first, t.second, strict=True):
+        if second < t.capsules:
+            add(_sx_segments(*ends(first), *ends(second)), float(t.radius[first] + t.radius[second]), smallest)
+        else:
+            box = second - t.capsules
+            rotation, translation = at(int(t.box_link[box]))
+            centre = translation + ca.mtimes(rotation, ca.SX(t.centre[box]))
+            turned = ca.mtimes(rotation, ca.sparsify(ca.SX(t.rotation[box])))
+            add(_sx_box(*ends(first), turned, centre, ca.SX(t.half[box])), float(t.radius[first]), smallest)
+    for item in range(items):
+        given = environment[ITEM * item : ITEM * (item + 1)]
+        rotation = ca.reshape(given[:9], 3, 3).T
+        for capsule in t.watched:
+            add(_sx_box(*ends(capsule), rotation, given[9:12], given[12:15]), float(t.radius[capsule]), given[15])
+    turns, moments = [], []
+    for i, turning in enumerate(problem.turning):
+        a, o = axis[3 * i : 3 * i + 3], origin[3 * i : 3 * i + 3]
+        turns.append(a if turning else ca.SX.zeros(3))
+        moments.append(ca.cross(a, o) if turning else -a)
+    dense = [ca.densify(ca.vertcat(*column)) for column in (*outputs, turns, moments)]
+    return ca.Function("witnesses", [placement, axis, origin, smallest, environment], dense, {"cse": True})
+
+
+def _sx_segments(a0: ca.SX, a1: ca.SX, b0: ca.SX, b1: ca.SX) -> tuple[ca.SX, ca.SX]:
+    """`segment_segment` as an expression."""
+    u, v, w = a1 - a0, b1 - b0, a0 - b0
+    a, b, c = ca.dot(u, u) + TINY, ca.dot(u, v), ca.dot(v, v) + TINY
+    d, e = ca.dot(u, w), ca.dot(v, w)
+    s = _sx_unit((b * e - c * d) / ca.fmax(a * c - b * b, TINY * TINY))
+    t = _sx_unit((b * s + e) / c)
+    s = _sx_unit((b * t - d) / a)
+    return a0 + s * u, b0 + t * v
+
+
+def _sx_box(a0: ca.SX, a1: ca.SX, rotation: ca.SX, centre: ca.SX, half: ca.SX) -> tuple[ca.SX, ca.SX]:
+    """`segment_box` as an expression."""
+    start, along = ca.mtimes(rotation.T, a0 - centre), ca.mtimes(rotation.T, a1 - a0)
+    scale = along / (ca.dot(along, along) + TINY)
+    s: ca.SX = ca.SX(0.5)
+    for _ in range(PROJECTIONS):
+        s = _sx_unit(ca.dot(ca.fmin(ca.fmax(start + s * along, -half), half) - start, scale))
+    on_box = ca.fmin(ca.fmax(start + s * along, -half), half)
+    return a0 + s * (a1 - a0), centre + ca.mtimes(rotation, on_box)
+
+
+def _sx_unit(x: ca.SX) -> ca.SX:
+    return ca.fmin(ca.fmax(x, 0.0), 1.0)
 
 
 def c_tables(problem: Problem) -> str:

@@ -271,7 +271,7 @@ class FallbackTick:
 
     def surround(self, smallest: float, items: Array) -> None:
         """See `TickSolver`."""
-        self._smallest, self._items = smallest, _checked(items)
+        self._proximity.surround(smallest, _checked(items))
         self._memory.solution.distance = self._memory.distances[: self._memory.rows(len(items))]
 
     def solve(self) -> Solution:
@@ -280,14 +280,12 @@ class FallbackTick:
         self._evaluate()
         np.clip(self._want, s.low, s.high, out=s.velocity)
         low, high = s.low[columns], s.high[columns]
-        distance, R, least, near = self._proximity.rows(
-            self._axis, self._origin, self._placement, self._smallest, self._items
-        )
+        distance, R, least, near = self._proximity.rows(self._axis, self._origin, self._placement)
         s.distance[:] = distance
         binding = np.flatnonzero(np.minimum(R * low, R * high).sum(axis=1) < least)[:MAX_KEPT]
         rows, least = np.ascontiguousarray(R[binding]), least[binding]
         self._memory.bound[0] = -1
-        diagonal = not np.tril(self._H, -1).any()
+        diagonal = np.count_nonzero(self._H) <= n
         if diagonal and not (rows @ s.velocity[columns] < least).any():
             s.flag = 0
             return s
