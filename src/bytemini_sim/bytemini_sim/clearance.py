@@ -351,7 +351,3 @@ class BodyModel:
             offset[..., 1] += spheres.finger * np.asarray(opening)[..., None]
             placed[name] = (offset @ np.swapaxes(rotation, -1, -2) + position[..., None, :], spheres.radius)
         return placed
-
-    def fingers(self, side: str) -> NDArray[np.bool_]:
-        """Which of the hand's spheres (n,) are fingers."""
-        return self.arms[side]["hand"].finger != 0

@@ -51,6 +51,8 @@ PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
 ATTEMPTS = 6
 """Grasps begun before giving up."""
+PICKS = 8
+"""Grasps whose delivery is planned before a plan has failed."""
 LOOKS = 5
 """Plans that may fail before giving up."""
 
@@ -374,12 +376,15 @@ class PickPlaceExpert:
         if self.attempts >= ATTEMPTS:
             self._give_up(motion, f"the {target.name} was not brought in after {ATTEMPTS} attempts", again=False)
             return
-        tried = 0
+        tried: set[tuple[str, tuple[int, int], bytes]] = set()
         for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid)):
+            alike = (pick.side, pick.key, pick.base.tobytes())
+            if alike in tried:
+                continue
+            tried.add(alike)
             place = self._planner.place(
                 scene, container, pick.held, pick.side, pick.lift[-1], pick.base, lift, pick.width / 2
             )
-            tried += 1
             if place is not None:
                 self._pick, self._place = pick, place
                 self.attempts += 1
@@ -387,11 +392,11 @@ class PickPlaceExpert:
                 self._deliver(motion, pick.side, place)
                 self.trouble = ""
                 return
-            if tried >= 8:
+            if len(tried) >= PICKS:
                 break
         if self._avoid:
             self._avoid.clear()  # better an approach that failed once than none
-        why = "no grasp of" if tried == 0 else "no way to bring in"
+        why = "no grasp of" if not tried else "no way to bring in"
         self._give_up(motion, f"{why} the {target.name} is free and within reach")
 
     def _give_up(self, motion: Trajectory, why: str, again: bool = True) -> None:

@@ -10,8 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from bytemini_core.types import Array
+
+
+KNOTS = 61
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,17 @@ def _along(path: Array, s: Array) -> Array:
     return np.asarray((1.0 - part) * path[low] + part * path[low + 1])
 
 
+def _smooth(path: Array) -> Array:
+    """The path on many knots of a cubic spline: kinks would cost acceleration, or time."""
+    if len(path) < 4:
+        return path
+    s = np.linspace(0.0, 1.0, len(path))
+    return np.asarray(CubicSpline(s, path, bc_type="natural")(np.linspace(0.0, 1.0, KNOTS)))
+
+
 def duration(path: Array, limits: Limits) -> float:
     """The shortest time (s) in which a path (n, columns) is run with minimum jerk within the limits."""
     u = np.linspace(0.0, 1.0, 41)
-    # A path's own kinks are sampling, not motion: derivatives are taken at the knots' spacing, not below it.
     q = _along(path, minimum_jerk(u))
     step = u[1]
     v = np.diff(q, axis=0) / step
@@ -120,6 +131,7 @@ class Trajectory:
             at_least: its duration is no less (s).
             overlap: how long before the present end it starts (s), a pause where negative.
         """
+        path = _smooth(path)
         seconds = max(duration(path, limits), at_least)
         start = max(self.end - min(overlap, 0.5 * seconds), self.time) if self.segments else self.time
         self.segments.append(Segment(phase, path, start, seconds))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ HELD_SLACK = 0.014
 
 STANDS = 6
 """How many places to stand are looked at closely."""
+PLACES = 50
+"""How many ways to put a held object down are looked at closely."""
 BASE_LOWER = np.array([-0.28, -0.24, -0.70])
 BASE_UPPER = np.array([0.04, 0.24, 0.70])
 """Where the expert may park the base: x, y, yaw (m, rad) about where the scene was laid out for it, clear of the table."""
@@ -126,7 +128,7 @@ class Planner:
         self.arms = {side: Arm(robot, side, margin=0.03, tilt_margin=0.03) for side in SIDES}
         self.home = {side: robot.home[robot.indices(robot.arm_joints(side))] for side in SIDES}
         self.open = {side: float(robot.home[robot.indices([robot.gripper_joint(side)])[0]]) for side in SIDES}
-        self._pads = {side: self.body.fingers(side) for side in SIDES}
+        self._still: dict[tuple[str, float], tuple[Solids, tuple[Array, Array]]] = {}
 
     # -- picking ------------------------------------------------------------------------------------------------------
 
@@ -155,8 +157,9 @@ class Planner:
             return
         near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.35]
         solids = Solids(solid for item in near for solid in solids_of(item))
-        best = np.argsort(grasps.cost, kind="stable")[:60]
-        for stand in self._stands(base, grasps.rotation[best], grasps.tcp[best], grasps.cost[best], SIDES, lift):
+        best = np.argsort(grasps.cost, kind="stable")[:30]
+        ways = self._via(grasps)
+        for stand in self._stands(base, grasps.rotation[best], ways[best], grasps.cost[best], SIDES, lift):
             for side, swivel, index, q in self._reachable(grasps, stand, arms, lift):
                 key = _key(grasps, index, target)
                 if key in avoid:
@@ -195,20 +198,28 @@ class Planner:
         keep = openings > 0
         return grasps.take(keep), openings[keep]
 
+    @staticmethod
+    def _via(grasps: Grasps) -> Array:
+        """Where the tcp has to get (n, 3, 3): before the grasp, at it, lifted."""
+        before = grasps.tcp - STANDOFF * grasps.approach
+        return np.stack([before, grasps.tcp, grasps.tcp + [0.0, 0.0, LIFTS[-1]]], axis=1)
+
     def _stands(
-        self, base: Array, rotation: Array, tcp: Array, cost: Array, sides: Sequence[str], lift: float
+        self, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], lift: float
     ) -> list[Array]:
-        """The best base poses (3,) to bring a tcp to one of some poses (n, ...) from, each with its own cost (n,)."""
+        """The best base poses (3,) to bring a tcp along one of some ways (n, k, 3) from, each with its own cost (n,)."""
         stands = np.concatenate([base[None], _STANDS])
-        drive = 1.2 * np.linalg.norm(stands[:, :2] - base[:2], axis=1) + 0.4 * np.abs(stands[:, 2] - base[2])
+        drive = 2.0 * np.linalg.norm(stands[:, :2] - base[:2], axis=1) + 0.9 * np.abs(stands[:, 2] - base[2])
         drive[1:] += 0.25
         total = np.full(len(stands), np.inf)
         for side in sides:
             arm = self.arms[side]
-            R, p = to_base(rotation[None], tcp[None], stands[:, None])
-            q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, lift)
-            effort = np.full(valid.shape, np.inf)
-            effort[valid] = self._effort(arm, q[valid])
+            effort = np.zeros((len(stands), len(rotation), len(_COARSE)))
+            for point in range(ways.shape[1]):
+                R, p = to_base(rotation[None], ways[None, :, point], stands[:, None])
+                q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, lift)
+                effort[~valid] = np.inf
+                effort[valid] = np.maximum(effort[valid], self._effort(arm, q[valid]))
             total = np.minimum(total, (effort.min(axis=2) + cost).min(axis=1))
         total += drive
         order = np.argsort(total, kind="stable")[:STANDS]
@@ -219,7 +230,7 @@ class Planner:
     ) -> list[tuple[str, float, int, Array]]:
         """(side, swivel, index, grasp posture) of grasps that the arms reach from a base pose, cheapest first."""
         found: list[tuple[float, str, float, int, Array]] = []
-        points = np.stack([grasps.tcp - STANDOFF * grasps.approach, grasps.tcp, grasps.tcp + [0, 0, LIFTS[-1]]], axis=1)
+        points = self._via(grasps)
         for side in SIDES:
             arm = self.arms[side]
             rotation, position = to_base(grasps.rotation[:, None], points, base)
@@ -270,13 +281,16 @@ class Planner:
             return None
         # The hand was checked before; now the arm behind it.
         some = descend[[0, -1]]
-        if not self._free(side, some, opening, np.stack([base, base]), solids, scene.table_height, lift, CLEAR):
+        if not self._free(side, some, opening, np.stack([base, base]), solids, scene.table_height, lift):
             return None
         up = None
         for height in LIFTS:
             rise = np.linspace(0.0, height, 9)[:, None] * [0.0, 0.0, 1.0]
-            up = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
-            if up is not None:
+            path = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
+            if path is not None and self._free(
+                side, path[[4, 8]], width / 2, np.stack([base, base]), solids, scene.table_height, lift
+            ):
+                up = path
                 break
         if up is None:
             return None
@@ -314,9 +328,14 @@ class Planner:
         release = min(opening + 0.016, self.open[side])
         drops = self._drops(container, held, side, arm_posture, base, lift)
         middle = np.flatnonzero(drops.central)
-        best = middle[np.argsort(drops.cost[middle], kind="stable")[:60]]
-        for stand in self._stands(base, drops.rotation[best], drops.tcp[best], drops.cost[best], (side,), lift):
+        best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
+        ways = np.stack([drops.tcp, drops.above], axis=1)[best]
+        tries = 0
+        for stand in self._stands(base, drops.rotation[best], ways, drops.cost[best], (side,), lift):
             for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
+                tries += 1
+                if tries > PLACES:
+                    return None
                 found = self._place(
                     scene, held, side, arm_posture, base, stand, lift, opening, release, solids, spheres,
                     drops.rotation[index], drops.tcp[index], drops.above[index], swivel, q,
@@ -394,13 +413,13 @@ class Planner:
         if lower is None or np.abs(lower[-1] - q).max() > 1e-6:
             return None
         stands = np.broadcast_to(stand, (len(lower), 3))
-        if not self._free(side, lower, opening, stands, solids, floor, lift, CLEAR, held=spheres):
+        if not self._free(side, lower, opening, stands, solids, floor, lift, held=spheres):
             return None
         back = rotation[:, 2]  # away from the fingertips
         retreat = None
         for direction in (back, np.array([0.0, 0.0, 1.0]), (back + [0, 0, 1.0]) / np.linalg.norm(back + [0, 0, 1.0])):
             out = self._line(side, rotation, drop + RETREAT * span * direction, stand, swivel, lift, q)
-            if out is not None and self._free(side, out, release, stands, solids, floor, lift, CLEAR * 0.6):
+            if out is not None and self._free(side, out, release, stands, solids, floor, lift, margin=CLEAR * 0.6):
                 retreat = out
                 break
         if retreat is None:
@@ -459,20 +478,32 @@ class Planner:
         opening = self.open[side] if opening is None else opening
         n = 16
         bases = np.linspace(base, stand, n)
-        straight = self._sweep(side, start, goal, bases, lift)
-        joint = start + np.linspace(0.0, 1.0, n)[:, None] * (goal - start)
-        options = ([straight] if straight is not None and held is not None else []) + [joint]
-        options += [path for path in self._over(side, start, goal, n, lift)]
-        for margin in (CLEAR_FREE, CLEAR):
-            for path in options:
-                bends = np.linspace(base, stand, len(path))
-                # Both ends were chosen for less clearance than a free way keeps: they are not held against it.
-                middle = slice(2, -2) if margin == CLEAR_FREE else slice(1, -1)
-                if self.arms[side].within(path[1:-1]).all() and self._free(
-                    side, path[middle], opening, bends[middle], solids, scene.table_height, lift, margin, held=held
-                ):
-                    return path
-        return None
+        best, gap = None, CLEAR
+        for path in self._ways(side, start, goal, bases, lift, sweep=held is not None):
+            if not self.arms[side].within(path[1:-1]).all():
+                continue
+            # Both ends were chosen for less clearance than a free way keeps: they are not held against it.
+            middle = slice(2, -2)
+            bends = np.linspace(base, stand, len(path))
+            found = self._clearance(
+                side, path[middle], opening, bends[middle], solids, scene.table_height, lift, held=held
+            )
+            if found >= CLEAR_FREE:
+                return path
+            if found >= gap:
+                best, gap = path, found
+        return best
+
+    def _ways(
+        self, side: str, start: Array, goal: Array, bases: Array, lift: float, sweep: bool
+    ) -> Iterator[Array]:
+        """Paths (n, 7) worth a look, the straightest first."""
+        if sweep:
+            straight = self._sweep(side, start, goal, bases, lift)
+            if straight is not None:
+                yield straight
+        yield start + np.linspace(0.0, 1.0, len(bases))[:, None] * (goal - start)
+        yield from self._over(side, start, goal, len(bases), lift)
 
     def _sweep(self, side: str, start: Array, goal: Array, bases: Array, lift: float) -> Array | None:
         """The path (n, 7) whose hand goes straight and turns evenly in the scene, None if it leaves the arm's reach."""
@@ -506,7 +537,11 @@ class Planner:
 
     # -- clearance ----------------------------------------------------------------------------------------------------
 
-    def _free(
+    def _free(self, *arguments: Any, margin: float = CLEAR, **keywords: Any) -> bool:
+        """Whether postures keep `margin` from solids, and clear of table and robot; the rest as `_clearance` takes it."""
+        return self._clearance(*arguments, **keywords) >= margin
+
+    def _clearance(
         self,
         side: str,
         q: Array,
@@ -515,37 +550,35 @@ class Planner:
         solids: Solids,
         floor: float,
         lift: float,
-        margin: float,
         held: Spheres | None = None,
-    ) -> bool:
-        """Whether postures (n, 7) at base poses (n, 3) keep `margin` from solids, and clear of table and robot."""
+    ) -> float:
+        """The least distance (m) of postures (n, 7) at base poses (n, 3) from solids; -inf near table or robot."""
         placed = self.body.spheres(self.arms[side], q, np.full(len(q), opening), lift)
         local = np.concatenate([placed[name][0] for name in ("fore", "hand", "upper")], axis=1)
         radius = np.concatenate([placed[name][1] for name in ("fore", "hand", "upper")])
-        if (self._trunk(lift).distance(local) - radius).min() < CLEAR_SELF:
-            return False
-        rest = self._resting(_other(side), lift)
+        trunk, rest = self._own(_other(side), round(lift, 3))
+        if (trunk.distance(local) - radius).min() < CLEAR_SELF:
+            return -np.inf
         if (np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]).min() < CLEAR_SELF:
-            return False
+            return -np.inf
         if held is not None:
             hand, tcp = self.arms[side].forward(q, lift)["tcp"]
             local = np.concatenate([local, held.offset @ np.swapaxes(hand, -1, -2) + tcp[:, None]], axis=1)
             # Its spheres bulge over its edges, and it is about to touch the container anyway.
-            slack = np.concatenate([np.zeros(len(radius)), np.full(len(held.radius), HELD_SLACK)])
-            radius = np.concatenate([radius, held.radius]) - slack
+            radius = np.concatenate([radius, held.radius - HELD_SLACK])
         points = to_scene(local, bases)
         if (points[..., 2] - radius).min() < floor + CLEAR_NEAR:
-            return False
-        return bool((solids.distance(points) - radius).min() >= margin)
+            return -np.inf
+        return float((solids.distance(points) - radius).min())
 
-    def _trunk(self, lift: float) -> Solids:
-        return self.body.trunk_solids(lift)
-
-    def _resting(self, side: str, lift: float) -> tuple[Array, Array]:
-        placed = self.body.spheres(self.arms[side], self.home[side], np.array(self.open[side]), lift)
-        points = np.concatenate([placed[name][0] for name in ("upper", "fore", "hand")])
-        radius = np.concatenate([placed[name][1] for name in ("upper", "fore", "hand")])
-        return points, radius
+    def _own(self, side: str, lift: float) -> tuple[Solids, tuple[Array, Array]]:
+        """What of the robot does not move: the trunk's solids, and spheres (n, 3), (n,) of an arm at rest."""
+        if (side, lift) not in self._still:
+            placed = self.body.spheres(self.arms[side], self.home[side], np.array(self.open[side]), lift)
+            points = np.concatenate([points for points, _ in placed.values()])
+            radius = np.concatenate([radius for _, radius in placed.values()])
+            self._still[side, lift] = self.body.trunk_solids(lift), (points, radius)
+        return self._still[side, lift]
 
 
 def to_base(rotation: Array, position: Array, base: Array) -> tuple[Array, Array]:
