@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bytemini_core.types import ActionChunk, RobotState
 from bytemini_description.robot import RobotModel, load_robot
+from trajectory_optimizer.limits import Limits
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,26 @@ def make_chunk(robot: RobotModel) -> Callable[..., ActionChunk]:
         status = np.zeros(len(rows)) if status is None else status
         return ActionChunk(
             stamp, sequence, names or robot.policy_columns, dt, rows, status, np.ones(len(rows)), instruction
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_limits() -> Callable[..., Limits]:
+    def make(size=2, discs=(), velocity=2.0) -> Limits:
+        ones = np.ones(size)
+        return Limits(
+            lower=-3 * ones,
+            upper=3 * ones,
+            velocity=velocity * ones,
+            acceleration=15 * ones,
+            jerk=150 * ones,
+            tolerance=0.03 * ones,
+            agreement=0.1 * ones,
+            jump=ones,
+            crisp=ones < 0,
+            discs=tuple(discs),
         )
 
     return make

@@ -95,6 +95,7 @@ class Campaign:
                 self.jump = np.maximum(self.jump, jump)
             if rng.random() < 0.02:
                 optimizer.brake(now, "test")
+        self.now = now
 
     def check(self, now: int) -> None:
         """What is streamed for `now` is within the robot's own limits."""
@@ -125,6 +126,37 @@ def test_no_sequence_of_chunks_breaks_a_limit(robot, fraction):
         campaign.sequence()
     assert campaign.accepted > 200
     assert (campaign.jump < (1e-12, 1e-12, 1e-10)).all(), campaign.jump
+
+
+def test_after_any_sequence_a_plain_chunk_is_followed(robot):
+    campaign = Campaign(robot, seed=5, fraction=1.0)
+    optimizer = campaign.optimizer
+    middle = 0.5 * (robot.lower + robot.upper)
+    zero = np.zeros(len(robot.joint_names))
+    for _ in range(15):
+        campaign.sequence()
+        now = campaign.now
+        optimizer.brake(now, "over")
+        for _ in range(400):
+            now += TICK
+            optimizer.observe(RobotState(now, robot.joint_names, middle, zero, zero, optimizer.sample(now).base.pose))
+        assert optimizer.settled(now), "whatever was asked, it stops"
+        held = optimizer.sample(now)
+        here = dict(zip(held.names, held.position, strict=True))
+        joints = [name for name in robot.policy_columns if name in here]
+        wanted = {n: here[n] + np.clip(middle[robot.joint_names.index(n)] - here[n], -0.1, 0.1) for n in joints}
+        goal = np.array([wanted.get(name, 0.0) for name in robot.policy_columns])
+        start = np.array([here.get(name, 0.0) for name in robot.policy_columns])
+        rows = start + np.linspace(0.0, 1.0, 17)[1:, None] * (goal - start)
+        report = optimizer.add_chunk(
+            ActionChunk(now, 10**6, robot.policy_columns, 0.1, rows, np.zeros(16), np.ones(16)), now
+        )
+        assert report.accepted, report.reason
+        for _ in range(600):
+            now += TICK
+            optimizer.observe(RobotState(now, robot.joint_names, middle, zero, zero, optimizer.sample(now).base.pose))
+        end = optimizer.sample(now)
+        assert dict(zip(end.names, end.position, strict=True)) == pytest.approx(wanted, abs=1e-3)
 
 
 def main() -> None:

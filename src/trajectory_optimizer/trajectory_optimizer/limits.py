@@ -19,6 +19,9 @@ DIRECTIONS = 8
 _ANGLES = (np.arange(DIRECTIONS) + 0.5) * np.pi / DIRECTIONS
 NORMALS = np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), axis=1)
 """(8, 2) unit normals of the edges of the 16-gon."""
+INSET = 1e-6
+"""Targets keep this much (rad or m; relative for discs) inside their bounds: what rests exactly on a bound leaves a
+solver with tolerances no room to move it away."""
 APOTHEM = float(np.cos(np.pi / (2 * DIRECTIONS)))
 
 
@@ -65,15 +68,22 @@ class Limits:
             raise ValueError(f"Limits.lower exceeds upper at column {int(np.argmax(self.lower > self.upper))}")
 
     @cached_property
+    def _inset(self) -> tuple[Array, Array]:
+        """Lower and upper position limits less `INSET`."""
+        inset = np.minimum(INSET, 0.5 * (self.upper - self.lower))
+        return self.lower + inset, self.upper - inset
+
+    @cached_property
     def _position_discs(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
         """Columns a and b of the discs in position and the squares of the circles inside their 16-gons."""
         discs = [disc for disc in self.discs if disc.order == 0]
         a, b = (np.array([getattr(disc, side) for disc in discs], dtype=np.intp) for side in ("a", "b"))
-        return a, b, np.array([(disc.radius * APOTHEM) ** 2 for disc in discs])
+        return a, b, np.array([(disc.radius * APOTHEM * (1.0 - INSET)) ** 2 for disc in discs])
 
     def allows(self, positions: Array) -> bool:
         """Whether rows (k, D) are surely within the position limits: False asks for `clamp` to look closer."""
-        if (positions.max(axis=0) > self.upper).any() or (positions.min(axis=0) < self.lower).any():
+        lower, upper = self._inset
+        if (positions.max(axis=0) > upper).any() or (positions.min(axis=0) < lower).any():
             return False
         a, b, most = self._position_discs
         if len(a):
@@ -87,12 +97,13 @@ class Limits:
         return len(self.lower)
 
     def clamp(self, position: Array) -> Array:
-        """`position` (..., D) moved to the nearest that is allowed, box and discs; a copy."""
-        clamped = np.clip(position, self.lower, self.upper)
+        """`position` (..., D) moved to the nearest that is allowed, box and discs, less `INSET`; a copy."""
+        lower, upper = self._inset
+        clamped = np.clip(position, lower, upper)
         for disc in self.discs:
             if disc.order == 0:
                 a, b = clamped[..., disc.a], clamped[..., disc.b]
                 reach = np.abs(a[..., None] * NORMALS[:, 0] + b[..., None] * NORMALS[:, 1]).max(axis=-1)
-                scale = np.minimum(1.0, disc.radius * APOTHEM / np.maximum(reach, 1e-12))
+                scale = np.minimum(1.0, disc.radius * APOTHEM * (1.0 - INSET) / np.maximum(reach, 1e-12))
                 clamped[..., disc.a], clamped[..., disc.b] = a * scale, b * scale
         return clamped

@@ -27,12 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajectory_optimizer import bspline
-from trajectory_optimizer.limits import APOTHEM, NORMALS, Limits
+from trajectory_optimizer.limits import APOTHEM, INSET, NORMALS, Limits
 
 Array = NDArray[np.float64]
 
-MARGIN = 1e-9
-"""The QP takes its bounds this much (m, rad; relative for derivatives) tighter: solvers have tolerances."""
 ITERATIONS = 400
 """Of the QP solver at most; beyond, `guard` decides."""
 ROUNDING = 1e-12
@@ -168,7 +166,7 @@ class Bounds:
         self.lower = -self.upper
         position = grid.order == 0
         self.upper[position], self.lower[position] = limits.upper + ROUNDING, limits.lower - ROUNDING
-        self._tight = MARGIN * np.power(10.0, grid.order)
+        self._tight = INSET * np.where(position[:, None], 1.0, magnitude[grid.order])
         self.discs = [(disc, grid.order == disc.order) for disc in limits.discs]
         # Where the pairs are in R c, flattened, and the squares of the circles inside their 16-gons.
         at = [np.flatnonzero(rows) * limits.size for _, rows in self.discs]
@@ -212,12 +210,15 @@ class Bounds:
         fraction = np.ones(self.limits.size)
         for column in np.flatnonzero(bad):
             fraction[column] = _fraction(
-                old[:, column], new[:, column], self.lower[:, column] + slack, self.upper[:, column] - slack
+                old[:, column],
+                new[:, column],
+                self.lower[:, column] + slack[:, column],
+                self.upper[:, column] - slack[:, column],
             )
         for disc, rows in self.discs:
             if not bad[disc.a]:
                 continue
-            inner = disc.radius * APOTHEM - 0.5 * MARGIN
+            inner = disc.radius * APOTHEM * (1.0 - 0.5 * INSET)
             before = np.outer(old[rows, disc.a], NORMALS[:, 0]) + np.outer(old[rows, disc.b], NORMALS[:, 1])
             after = np.outer(new[rows, disc.a], NORMALS[:, 0]) + np.outer(new[rows, disc.b], NORMALS[:, 1])
             both = min(_fraction(before, after, -inner, inner), fraction[disc.a], fraction[disc.b])
@@ -236,11 +237,11 @@ class Bounds:
         Returns:
             (f, len(columns)) x; None if the solver gives up.
         """
-        lower = [np.minimum(self.lower[:, c] + self._tight - old[:, c], 0.0) for c in columns]
-        upper = [np.maximum(self.upper[:, c] - self._tight - old[:, c], 0.0) for c in columns]
+        lower = [np.minimum(self.lower[:, c] + self._tight[:, c] - old[:, c], 0.0) for c in columns]
+        upper = [np.maximum(self.upper[:, c] - self._tight[:, c] - old[:, c], 0.0) for c in columns]
         discs = [(disc, rows) for disc, rows in self.discs if disc.a in columns and len(columns) == 2]
         for disc, rows in discs:
-            inner = disc.radius * APOTHEM - MARGIN
+            inner = disc.radius * APOTHEM * (1.0 - INSET)
             here = np.outer(NORMALS[:, 0], old[rows, disc.a]) + np.outer(NORMALS[:, 1], old[rows, disc.b])
             lower.append(np.minimum(-inner - here, 0.0).ravel())
             upper.append(np.maximum(inner - here, 0.0).ravel())
