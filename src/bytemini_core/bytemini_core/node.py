@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -51,10 +52,14 @@ def parameter(
     return value
 
 
-def run_node(factory: Callable[[], Node]) -> int:
-    """Start a node and spin it until Ctrl-C, SIGTERM or the end of the context; the process's exit status.
+def run_node(factory: Callable[[], Any], spin: Callable[[Any, StreamExecutor], None] | None = None) -> int:
+    """Start a node and serve it until Ctrl-C, SIGTERM or the end of the context; the process's exit status.
 
     A node that refuses to start (`ValueError`, `RuntimeError`) says why in one line.
+
+    Args:
+        factory: makes the node.
+        spin: serves the node with the executor, for nodes that have a loop of their own; None for the executor's.
     """
     rclpy.init()
     node = None
@@ -62,13 +67,20 @@ def run_node(factory: Callable[[], Node]) -> int:
         try:
             node = factory()
         except (ValueError, RuntimeError) as error:
-            print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
         executor = StreamExecutor()
         executor.add_node(node)
-        executor.spin()
+        if spin is None:
+            executor.spin()
+        else:
+            spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:
+        # A signal that arrives inside one of rclpy's C++ calls comes out of it as a RuntimeError.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()

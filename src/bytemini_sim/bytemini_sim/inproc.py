@@ -72,6 +72,17 @@ class InprocRunner:
             self._world.reset(scene)
         return self._world
 
+    @property
+    def world(self) -> World:
+        """The world of the episode under way.
+
+        Raises:
+            RuntimeError: no episode was begun.
+        """
+        if self._world is None:
+            raise RuntimeError("no episode has been run: there is no world yet")
+        return self._world
+
     def close(self) -> None:
         """Free what the pictures need."""
         if self._world is not None:

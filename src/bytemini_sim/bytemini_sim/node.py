@@ -15,7 +15,7 @@ from typing import Any
 import rclpy
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
-from bytemini_core.node import parameter
+from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
     LATCHED_QOS,
     command_qos,
@@ -33,7 +33,6 @@ from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -277,24 +276,7 @@ def _optical(camera: str) -> str:
 
 def main() -> int:
     """Console entry."""
-    rclpy.init()
-    node = None
-    try:
-        try:
-            node = SimNode()
-        except (ValueError, RuntimeError) as error:
-            print(f"sim_node: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
-        executor = StreamExecutor()
-        executor.add_node(node)
-        node.run(executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_node(SimNode, SimNode.run)
 
 
 if __name__ == "__main__":
