@@ -27,6 +27,7 @@ ELEVATIONS = np.radians([28.0, 36.0, 44.0, 52.0, 60.0, 68.0])
 HEADINGS = np.radians(np.arange(-80.0, 81.0, 20.0))
 WINDOW = np.radians(140.0)
 """Approaches turn from straight ahead by no more than this; beyond it an arm would have to reach around the object."""
+ASKEW = np.radians(8.0)
 TIP, PAD = 0.025, 0.010
 """The pads reach this far beyond the tcp, and this far to either side of the fingers' plane (m)."""
 
@@ -83,14 +84,16 @@ def _turn(angle: Array) -> Array:
     return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _headings(part: Solid, ahead: float) -> Array:
-    """Headings (n,) whose fingers' axis fits a part's shape."""
+def _headings(part: Solid, ahead: float) -> tuple[Array, Array]:
+    """Headings (n,) whose fingers' axis fits a part's shape, and what each costs (n,)."""
     round_ = part.kind in ("cylinder", "capsule")
     fan = ahead + HEADINGS
     if round_ and abs(part.rotation[2, 2]) > 1 - _LEVEL:
-        return np.asarray(fan)
-    if part.kind == "ellipsoid" and np.ptp(part.extent(_level(fan))) < 0.006:
-        return np.asarray(fan)
+        return fan, np.zeros(len(fan))
+    if part.kind == "ellipsoid":
+        width = part.extent(_level(fan))
+        if np.ptp(width) < 0.016:  # the pads turn it until they meet its narrowest width
+            return fan, 12.0 * (width - width.min())
     headings: list[float] = []
     for axis in range(3):
         direction = part.rotation[:, axis]
@@ -101,7 +104,11 @@ def _headings(part: Solid, ahead: float) -> Array:
             headings += [along, along + np.pi]  # the fingers close across the axis
         if part.kind != "capsule":
             headings += [along - np.pi / 2, along + np.pi / 2]  # the fingers close along it
-    return np.array(headings) if headings else np.asarray(fan)
+    if not headings:
+        return fan, np.full(len(fan), 0.5)
+    flush = np.array(headings)
+    # A little askew is turned flush by the pads as they close; good where nothing else is free.
+    return np.concatenate([flush, flush + ASKEW, flush - ASKEW]), np.repeat([0.0, 0.6], [len(flush), 2 * len(flush)])
 
 
 def candidates(item: SceneObject, ahead: float, table_height: float, elevations: Array = ELEVATIONS) -> Grasps:
@@ -122,11 +129,10 @@ def candidates(item: SceneObject, ahead: float, table_height: float, elevations:
 def _of_part(
     part: Solid, solids: list[Solid], centre: Array, ahead: float, table_height: float, elevations: Array
 ) -> Grasps:
-    headings = _headings(part, ahead)
-    headings = headings[np.abs(_turn(headings - ahead)) <= WINDOW]
+    headings, price = _headings(part, ahead)
     width = part.extent(_level(headings))
-    fits = (width <= MAX_WIDTH) & (width > MIN_WIDTH)
-    headings, width = headings[fits], width[fits]
+    fits = (width <= MAX_WIDTH) & (width > MIN_WIDTH) & (np.abs(_turn(headings - ahead)) <= WINDOW)
+    headings, width, price = headings[fits], width[fits], price[fits]
     up = np.array([0.0, 0.0, 1.0])
     height = float(part.extent(up))
     # Tall things can be taken anywhere within a finger's length from the top, flat ones with the fingertips only.
@@ -146,5 +152,5 @@ def _of_part(
     h, e, back, R, tcp = h[holds], e[holds], back[holds], R[holds], tcp[holds]
     turn = np.abs(_turn(headings[h] - ahead))
     off_centre = np.linalg.norm(tcp - centre, axis=-1)
-    cost = 1.5 * np.abs(e - _PREFERRED) + 14.0 * off_centre + 10.0 * back + 0.15 * turn + 4.0 * width[h]
+    cost = 1.5 * np.abs(e - _PREFERRED) + 14.0 * off_centre + 10.0 * back + 0.15 * turn + 4.0 * width[h] + price[h]
     return Grasps(R, tcp, width[h], cost)

@@ -49,15 +49,14 @@ PLACES = 50
 BASE_LOWER = np.array([-0.28, -0.24, -0.70])
 BASE_UPPER = np.array([0.04, 0.24, 0.70])
 """Where the expert may park the base: x, y, yaw (m, rad) about where the scene was laid out for it, clear of the table."""
-_STANDS = np.stack(
-    [
-        axis.ravel()
-        for axis in np.meshgrid(
-            *(np.linspace(*ends, 5) for ends in zip(BASE_LOWER, BASE_UPPER, strict=True)), indexing="ij"
-        )
-    ],
-    axis=-1,
-)
+
+
+def _grid(*counts: int) -> Array:
+    axes = (np.linspace(low, high, n) for low, high, n in zip(BASE_LOWER, BASE_UPPER, counts, strict=True))
+    return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
+
+
+_STANDS = (_grid(5, 5, 5), _grid(8, 9, 9))
 _COARSE = SWIVELS[::2]
 
 
@@ -159,19 +158,23 @@ class Planner:
         solids = Solids(solid for item in near for solid in solids_of(item))
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
-        for stand in self._stands(base, grasps.rotation[best], ways[best], grasps.cost[best], SIDES, lift):
-            for side, swivel, index, q in self._reachable(grasps, stand, arms, lift):
-                key = _key(grasps, index, target)
-                if key in avoid:
-                    continue
-                pick = self._pick(
-                    grasps.take(index), float(openings[index]), swivel, side, stand, q, scene, target, solids, lift, key
-                )
-                if pick is None:
-                    continue
-                approach = self._way(side, arms[side], pick.descend[0], base, stand, everything, scene, lift, None)
-                if approach is not None:
-                    yield replace(pick, approach=approach)
+        for grid in _STANDS:
+            found = False
+            for stand in self._stands(grid, base, grasps.rotation[best], ways[best], grasps.cost[best], SIDES, lift):
+                for side, swivel, index, q in self._reachable(grasps, stand, arms, lift):
+                    key = _key(grasps, index, target)
+                    if key in avoid:
+                        continue
+                    grasp, opening = grasps.take(index), float(openings[index])
+                    pick = self._pick(grasp, opening, swivel, side, stand, q, scene, target, solids, lift, key)
+                    if pick is None:
+                        continue
+                    approach = self._way(side, arms[side], pick.descend[0], base, stand, everything, scene, lift, None)
+                    if approach is not None:
+                        found = True
+                        yield replace(pick, approach=approach)
+            if found:  # the caller wants others only if none of these will do
+                return
 
     def _graspable(self, scene: SceneState, target: SceneObject, ahead: float) -> tuple[Grasps, Array]:
         """Grasps at which the open hand touches nothing, and how far (n,) it is open (m): fully, where there is room."""
@@ -205,10 +208,10 @@ class Planner:
         return np.stack([before, grasps.tcp, grasps.tcp + [0.0, 0.0, LIFTS[-1]]], axis=1)
 
     def _stands(
-        self, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], lift: float
+        self, grid: Array, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], lift: float
     ) -> list[Array]:
         """The best base poses (3,) to bring a tcp along one of some ways (n, k, 3) from, each with its own cost (n,)."""
-        stands = np.concatenate([base[None], _STANDS])
+        stands = np.concatenate([base[None], grid])
         drive = 2.0 * np.linalg.norm(stands[:, :2] - base[:2], axis=1) + 0.9 * np.abs(stands[:, 2] - base[2])
         drive[1:] += 0.25
         total = np.full(len(stands), np.inf)
@@ -331,7 +334,7 @@ class Planner:
         best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
         ways = np.stack([drops.tcp, drops.above], axis=1)[best]
         tries = 0
-        for stand in self._stands(base, drops.rotation[best], ways, drops.cost[best], (side,), lift):
+        for stand in self._stands(_STANDS[0], base, drops.rotation[best], ways, drops.cost[best], (side,), lift):
             for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
                 tries += 1
                 if tries > PLACES:
@@ -494,9 +497,7 @@ class Planner:
                 best, gap = path, found
         return best
 
-    def _ways(
-        self, side: str, start: Array, goal: Array, bases: Array, lift: float, sweep: bool
-    ) -> Iterator[Array]:
+    def _ways(self, side: str, start: Array, goal: Array, bases: Array, lift: float, sweep: bool) -> Iterator[Array]:
         """Paths (n, 7) worth a look, the straightest first."""
         if sweep:
             straight = self._sweep(side, start, goal, bases, lift)
