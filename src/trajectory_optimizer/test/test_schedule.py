@@ -42,8 +42,16 @@ def test_observations_before_the_start_are_not_waited_for():
 def test_after_a_restart_what_was_missing_is_not_waited_for():
     schedule = ChunkSchedule(0.1, 0.0)
     assert schedule.take(0) is None
-    schedule.restart()
+    schedule.restart(PERIOD + TICK)
     assert schedule.take(PERIOD + TICK) == []
+
+
+def test_a_restart_keeps_the_chunk_that_was_faster_than_the_state():
+    schedule = ChunkSchedule(0.1, 0.0)
+    schedule.add(chunk(0))
+    schedule.add(chunk(5 * PERIOD))
+    schedule.restart(5 * PERIOD)
+    assert [c.stamp for c in schedule.take(5 * PERIOD)] == [5 * PERIOD]
 
 
 @pytest.mark.parametrize(("period", "latency"), [(0.0, 0.0), (-1.0, 0.0), (0.1, -0.1), (float("nan"), 0.0)])

@@ -58,7 +58,7 @@ class TrajectoryOptimizerNode(Node):
             # At the start, and when the robot was out of sight: it may be anywhere, every plan is void.
             self._optimizer.reset(state)
             if self._schedule is not None:
-                self._schedule.restart()
+                self._schedule.restart(state.stamp)
         else:
             self._optimizer.observe(state)
         self._waiting = state

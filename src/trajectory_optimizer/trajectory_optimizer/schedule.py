@@ -30,9 +30,9 @@ class ChunkSchedule:
         self._period = round(self.period * NANOSECONDS)
         self._latency = round(self.latency * NANOSECONDS)
 
-    def restart(self) -> None:
-        """Begin anew with the next `take`: the observations before it were not of this run."""
-        self._chunks.clear()
+    def restart(self, now: int) -> None:
+        """Begin anew at stamp `now`: observations before it were of another run; a chunk of this very one may be here."""
+        self._chunks = {stamp: chunk for stamp, chunk in self._chunks.items() if stamp >= now}
         self._next = None
 
     def add(self, chunk: ActionChunk) -> None:
