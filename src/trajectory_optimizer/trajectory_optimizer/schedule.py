@@ -31,7 +31,7 @@ class ChunkSchedule:
         self._latency = round(self.latency * NANOSECONDS)
 
     def restart(self, now: int) -> None:
-        """Begin anew at stamp `now`: observations before it were of another run; a chunk of this very one may be here."""
+        """Begin anew at stamp `now`: earlier observations were of another run; a chunk of this very one may be here."""
         self._chunks = {stamp: chunk for stamp, chunk in self._chunks.items() if stamp >= now}
         self._next = None
 
