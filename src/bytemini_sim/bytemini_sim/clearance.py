@@ -1,8 +1,8 @@
 """How far the arms are from everything else: spheres against solids, for whole paths in one numpy call.
 
 The robot's collision shapes are read from the URDF and covered with spheres; the scene's objects stay exact boxes,
-cylinders, ellipsoids and capsules. Clearances are slightly pessimistic, never optimistic by more than a millimetre or
-two at edges, which is what a planner that keeps a centimetre needs.
+cylinders, ellipsoids and capsules. A box's edges stand out of its spheres by up to 0.41 of its smallest half edge: 9 mm
+on the palm, 2.5 mm on the pads. Planners keep more than that.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _distance(kind: str, local: Array, half: Array) -> Array:
         # First-order distance: exact for spheres, within millimetres for the mild ellipsoids of a table.
         scaled = np.linalg.norm(local / half, axis=-1)
         gradient = np.maximum(np.linalg.norm(local / half**2, axis=-1), 1e-9)
-        return np.asarray(scaled * (scaled - 1.0) / gradient)
+        return np.asarray(np.where(scaled > 1e-6, scaled * (scaled - 1.0) / gradient, -half.min(axis=-1)))
     if kind == "capsule":
         radius = half[..., 0]
         along = np.maximum(local[..., 2] - (half[..., 2] - radius), 0.0)

@@ -106,7 +106,7 @@ class PickPlaceExpert:
 
         Args:
             robot: the robot model.
-            noise_scale: 0 for clean motion; 1 pushes arms and base off course about every two seconds, by a few
+            noise_scale: 0 for clean motion; 1 pushes arms and base off course on most of the free ways, by a few
                 centimetres at the hand, so that demonstrations show recovery.
             seed: of the noise.
 
@@ -192,7 +192,7 @@ class PickPlaceExpert:
             attributes = (self._sequence,) if observation.instruction == self._task else (0,)
             self.reset()
             self._task, self._sequence = observation.instruction, attributes[0]
-            self.phase = "start"
+            self.phase = "approach"
         now = observation.stamp / NANOSECONDS
         measured = self._measure(observation)
         self._think(now, observation, measured)
@@ -225,11 +225,10 @@ class PickPlaceExpert:
         lift = self._lift_position(observation)
         if self._motion is None or (self.phase == "stuck" and now >= self._retry_at):
             self._begin(now, scene, target, container, measured, lift)
-            return
-        if self.phase == "stuck":
-            return
-        self.phase = self._motion.phase(now)
-        self._watch(now, scene, target, container, measured, lift)
+        elif self.phase != "stuck":
+            self._watch(now, scene, target, container, measured, lift)
+        if self.phase not in ("stuck", "done") and self._motion is not None:
+            self.phase = self._motion.phase(now)
 
     def _refuse(self, names: tuple[str, str] | None, target: SceneObject | None, measured: Array) -> None:
         self.phase = "invalid"
@@ -247,6 +246,7 @@ class PickPlaceExpert:
         """Compare the world with the plan in force and act on what is different."""
         motion, pick = self._motion, self._pick
         assert motion is not None
+        self.phase = motion.phase(now)
         if pick is None:  # on the way back with nothing to do
             return
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
@@ -390,7 +390,7 @@ class PickPlaceExpert:
                 self.attempts += 1
                 self._reach(motion, pick)
                 self._deliver(motion, pick.side, place)
-                self.trouble = ""
+                self.phase, self.trouble = "approach", ""
                 return
             if len(tried) >= PICKS:
                 break
@@ -520,9 +520,8 @@ class PickPlaceExpert:
         """Now and then push the plan aside for a second, only where there is room: on the free ways."""
         if self._noise_scale == 0.0 or now < self._next_bump:
             return
-        length = float(self._rng.uniform(0.8, 1.4))
+        length = float(self._rng.uniform(0.5, 0.8))
         amplitude = self._rng.normal(size=19) * np.repeat([0.035, 0.0, 0.012, 0.02], [14, 2, 2, 1]) * self._noise_scale
-        self._next_bump = now + float(self._rng.uniform(1.0, 2.5))
         assert self._motion is not None
         if self._pick is not None:
             amplitude[self._arm["right" if self._pick.side == "left" else "left"]] = 0.0
@@ -533,6 +532,7 @@ class PickPlaceExpert:
         ]
         if within:
             self._bumps.append((now + 0.05, length, amplitude))
+            self._next_bump = now + length + float(self._rng.uniform(0.3, 1.5))
 
     def _offset(self, times: Array) -> Array:
         """Injected displacement (m, 19) at times (m,)."""
