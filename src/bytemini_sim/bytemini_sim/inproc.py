@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bytemini_core.types import CAMERAS, NANOSECONDS, ActionChunk, Mode, Observation, TaskStatus
+from bytemini_core.types import CAMERAS, NANOSECONDS, ActionChunk, Mode, Observation, TaskStatus, WholeBodyReference
 from bytemini_description.robot import RobotModel, load_robot
 from gr3_policy_node.backends import load_policy
 from gr3_policy_node.session import TaskSession, Verdict
@@ -113,6 +113,7 @@ class InprocRunner:
         status, confidence, phase = TaskStatus.ONGOING, 0.0, ""
         last_word = TaskStatus.ONGOING
         end: int | None = None
+        upcoming: WholeBodyReference | None = None
         inference = 0.0
         started = time.perf_counter()
         while True:
@@ -144,7 +145,10 @@ class InprocRunner:
             optimizer.observe(state)
             for due in schedule.take(now) or ():
                 optimizer.add_chunk(due, now)
-            command = controller.update(now / NANOSECONDS, state, optimizer.sample(now))
+            # The reference of a tick is made in the tick before, as the node does.
+            reference = upcoming or optimizer.sample(now)
+            upcoming = optimizer.sample(now + world.physics.tick)
+            command = controller.update(now / NANOSECONDS, state, reference)
             world.step(command.joint)
             scorer.update()
             log.append(state, command.joint, command.status, status, confidence, phase)
