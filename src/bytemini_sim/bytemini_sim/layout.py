@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bytemini_sim.catalogue import Item
+from bytemini_sim.catalogue import MAX_GRASP_WIDTH, Item
 from bytemini_sim.scene import Placed, Table
 
 OBJECT_GAP = 0.055
@@ -31,8 +31,14 @@ _LANE_LENGTH = 0.24
 _LANE_HALF_WIDTH = 0.072
 _LANE_SLOPE = 1.0
 _LANE_DROP = 0.055
-_LANE_TURNS = tuple(math.radians(turn) for turn in (0.0, 20.0, -20.0, 40.0, -40.0))
 _SHOULDER_X, _SHOULDER_Y = 0.12, 0.205
+
+# Headings of a hand over the table that the arm reaches at 30 to 60 degrees below horizontal, relative to the line from
+# its shoulder, positive outwards, rad: by inverse kinematics, -55 to 20 degrees nearly everywhere in the zone.
+_INWARDS, _OUTWARDS = math.radians(-55.0), math.radians(20.0)
+_TURNS = tuple(math.radians(turn) for turn in (0.0, -20.0, 20.0, -40.0, -55.0))
+_SKEWS = (0.0, 0.2, -0.2)
+"""How far a hand may be off the long side of a thing that fits between the fingers only one way, rad."""
 
 
 # The head camera at home (ROBOT.md): where it is (x, height, m), how far it looks down, half the angle of its square
@@ -151,11 +157,22 @@ def gap(first: Placed, second: Placed) -> float:
 
 
 def open_to_hand(placed: Placed, standing: Sequence[Placed]) -> bool:
-    """Whether some direction from one of the shoulders leads to the object over nothing too tall."""
-    x, y, _ = placed.position
-    straight = math.atan2(y - math.copysign(_SHOULDER_Y, y), x - _SHOULDER_X)
+    """Whether the arm on the object's side has a way in over nothing too tall, fingers across a narrow side."""
     others = [(other.item.size[2], _rectangle(other)) for other in standing if other is not placed]
-    return any(_lane_is_free(placed, straight + turn, others) for turn in _LANE_TURNS)
+    return any(_lane_is_free(placed, heading, others) for heading in _headings(placed))
+
+
+def _headings(placed: Placed) -> list[float]:
+    """Directions over the table in which a hand can come to grasp the thing, rad."""
+    x, y, _ = placed.position
+    side = 1.0 if y >= 0 else -1.0
+    straight = math.atan2(y - side * _SHOULDER_Y, x - _SHOULDER_X)
+    width, depth, _ = placed.item.size
+    if max(width, depth) <= MAX_GRASP_WIDTH:
+        return [straight + side * turn for turn in _TURNS]
+    along = placed.yaw + (math.pi / 2 if depth > width else 0.0)
+    turn = side * math.remainder(along - straight, math.pi)
+    return [straight + side * (turn + skew) for skew in _SKEWS if _INWARDS <= turn + skew <= _OUTWARDS]
 
 
 def _lane_is_free(placed: Placed, heading: float, others: Sequence[tuple[float, _Rectangle]]) -> bool:
