@@ -25,7 +25,8 @@ class Outcome:
     """One method in one setting over all seeds.
 
     `jerk_ratio`: RMS jerk over that of the clean path. `lag`: s. `error`: rad, RMS. `velocity_step`,
-    `acceleration_step`: largest change from one 5 ms sample to the next. `update`, `sample`: s of wall time each.
+    `acceleration_step`: largest change from one 5 ms sample to the next. `update`, `sample`: s of wall time each;
+    `update_cpu`: s of processor time, which other processes on the machine do not lengthen.
     `seam`: (3,) largest step of position, velocity, acceleration at a splice, where the method knows it.
     """
 
@@ -35,6 +36,7 @@ class Outcome:
     velocity_step: float
     acceleration_step: float
     update: Array
+    update_cpu: Array
     sample: Array
     seam: Array | None
     traces: list[Array] = field(default_factory=list)
@@ -44,6 +46,7 @@ def run(make: Callable[[Setting], Method], setting: Setting, seeds: range, durat
     """Measure one method in one setting; every method sees the same chunks for a seed."""
     jerk, clean_jerk, lags, errors, steps = [], [], [], [], []
     updates: list[float] = []
+    processor: list[float] = []
     samples: list[float] = []
     seams: list[Array] = []
     traces: list[Array] = []
@@ -65,10 +68,12 @@ def run(make: Callable[[Setting], Method], setting: Setting, seeds: range, durat
                 arrival = queue.pop(0)
                 if isinstance(method, Ours):
                     method.prepare(arrival)
-                begun = time.perf_counter()
+                begun, busy = time.perf_counter(), time.thread_time()
                 method.take(arrival, now)
+                busy, taken = time.thread_time() - busy, time.perf_counter() - begun
                 if now >= SETTLING:
-                    updates.append(time.perf_counter() - begun)
+                    updates.append(taken)
+                    processor.append(busy)
             begun = time.perf_counter()
             positions[i] = method.step(now)
             if now >= SETTLING:
@@ -83,7 +88,7 @@ def run(make: Callable[[Setting], Method], setting: Setting, seeds: range, durat
         velocity, acceleration, _ = derivatives(positions[first:], TICK)
         steps.append((np.abs(np.diff(velocity, axis=0)).max(), np.abs(np.diff(acceleration, axis=0)).max()))
         if isinstance(method, Ours):
-            seams += method.seams
+            seams.append(method.seam)
         traces.append(positions)
     return Outcome(
         jerk_ratio=float(np.sqrt(np.mean(np.square(jerk)) / np.mean(np.square(clean_jerk)))),
@@ -92,6 +97,7 @@ def run(make: Callable[[Setting], Method], setting: Setting, seeds: range, durat
         velocity_step=float(max(s[0] for s in steps)),
         acceleration_step=float(max(s[1] for s in steps)),
         update=np.array(updates),
+        update_cpu=np.array(processor),
         sample=np.array(samples),
         seam=np.max(seams, axis=0) if seams else None,
         traces=traces,

@@ -22,6 +22,7 @@ from trajectory_optimizer.benchmarks.world import (
 )
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
+from trajectory_optimizer.report import ChunkReport
 
 Array = NDArray[np.float64]
 
@@ -50,8 +51,7 @@ class Ours:
         self._status = np.zeros(setting.rows, dtype=np.int8)
         self._sure = np.ones(setting.rows, dtype=np.float32)
         self._still = np.zeros(len(robot.joint_names))
-        self.seams: list[Array] = []
-        self.refused = 0
+        self._reports: list[ChunkReport] = []
         self._next: ActionChunk | None = None
 
     def start(self, position: Array) -> None:
@@ -79,13 +79,15 @@ class Ours:
         """Take the prepared message."""
         del arrival
         assert self._next is not None
-        report = self.optimizer.add_chunk(self._next, round(time * NANOSECONDS))
-        if report.accepted:
-            self.seams.append(
-                np.array([report.splice_position_jump, report.splice_velocity_jump, report.splice_acceleration_jump])
-            )
-        else:
-            self.refused += 1
+        self._reports.append(self.optimizer.add_chunk(self._next, round(time * NANOSECONDS)))
+
+    @property
+    def seam(self) -> Array:
+        """(3,) the largest step of position, velocity and acceleration at a splice."""
+        return np.max(
+            [(r.splice_position_jump, r.splice_velocity_jump, r.splice_acceleration_jump) for r in self._reports],
+            axis=0,
+        )
 
     def observe(self, time: float) -> None:
         """The robot's state of this tick."""

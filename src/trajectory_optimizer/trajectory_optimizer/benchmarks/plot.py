@@ -52,5 +52,5 @@ def plot_seam(file: Path, outcomes: dict[str, Outcome], seed: int) -> None:
     axes[0].legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.25))
     axes[-1].set_xlabel("s; a chunk arrives at each vertical line")
     figure.tight_layout()
-    figure.savefig(file, dpi=90)
+    figure.savefig(file, dpi=80)
     plt.close(figure)

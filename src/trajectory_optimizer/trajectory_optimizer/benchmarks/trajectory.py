@@ -54,16 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     nominal: dict[str, Outcome] = {}
     irregular: dict[str, Outcome] = {}
     robust: dict[str, Outcome] = {}
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:  # no thread beside what is timed
         bar = progress.add_task("runs", total=2 * len(methods) + len(SETTINGS))
         for name, make in methods.items():
             nominal[name] = run(make, Setting(), seeds, options.duration)
             progress.advance(bar)
+            progress.refresh()
             irregular[name] = run(make, IRREGULAR, seeds, options.duration)
             progress.advance(bar)
+            progress.refresh()
         for name, setting in SETTINGS.items():
             robust[name] = run(methods["ours"], setting, seeds, options.duration)
             progress.advance(bar)
+            progress.refresh()
     console.print(_table("a chunk every 0.5 s, 0.1 s late", nominal))
     console.print(_table("a chunk every 0.3 to 1 s, 0.05 to 0.4 s late, stamps off by 15 ms", irregular))
     console.print(_table("ours, other conditions", robust))
@@ -86,6 +89,7 @@ def summary(nominal: dict[str, Outcome], irregular: dict[str, Outcome]) -> dict[
         "seam": dict(zip(("position", "velocity", "acceleration"), ours.seam.tolist(), strict=True)),
         "irregular_jerk_ratio": irregular["ours"].jerk_ratio,
         "update_us": {"p50": _us(ours.update, 50), "p99": _us(ours.update, 99)},
+        "update_cpu_us": {"p50": _us(ours.update_cpu, 50), "p99": _us(ours.update_cpu, 99)},
         "sample_us": _us(ours.sample, 50),
     }
 
@@ -96,7 +100,17 @@ def _us(times: Any, percentile: float) -> float:
 
 def _table(title: str, outcomes: dict[str, Outcome]) -> Table:
     table = Table(title=title)
-    for heading in ("method", "jerk / clean", "lag ms", "error mrad", "step v", "step a", "update us", "sample us"):
+    for heading in (
+        "method",
+        "jerk / clean",
+        "lag ms",
+        "error mrad",
+        "step v",
+        "step a",
+        "update us",
+        "of CPU",
+        "sample us",
+    ):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for name, o in outcomes.items():
         table.add_row(
@@ -107,6 +121,7 @@ def _table(title: str, outcomes: dict[str, Outcome]) -> Table:
             f"{o.velocity_step:.3f}",
             f"{o.acceleration_step:.3f}",
             f"{_us(o.update, 50):.0f} / {_us(o.update, 99):.0f}",
+            f"{_us(o.update_cpu, 50):.0f} / {_us(o.update_cpu, 99):.0f}",
             f"{_us(o.sample, 50):.1f} / {_us(o.sample, 99):.1f}",
         )
     table.caption = "step v, a: largest change from one 5 ms sample to the next; times: median / p99"
