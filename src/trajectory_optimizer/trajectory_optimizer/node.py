@@ -7,6 +7,7 @@ that decides is in `trajectory_optimizer.optimizer`.
 from __future__ import annotations
 
 import sys
+from collections import deque
 
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
@@ -42,8 +43,7 @@ class TrajectoryOptimizerNode(Node):
         latency = parameter(self, "latency", 0.05, "s from observation to chunk, in lock step", bounds=(0.0, 2.0))
         self._optimizer = TrajectoryOptimizer(load_robot(version), TrajectoryConfig())
         self._schedule = ChunkSchedule(period, latency) if lockstep else None
-        self._waiting: RobotState | None = None
-        self._begins = True
+        self._states: deque[RobotState] = deque()
         self._heard = -round(2 * STATE_SILENCE * NANOSECONDS)
 
         qos = command_qos(lockstep)
@@ -56,18 +56,7 @@ class TrajectoryOptimizerNode(Node):
         self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
 
     def _on_state(self, state: RobotState) -> None:
-        silent = state.stamp - self._heard
-        self._heard = state.stamp
-        self._begins = False
-        if silent > STATE_SILENCE * NANOSECONDS or silent < 0:
-            # At the start, and when the robot was out of sight: it may be anywhere, every plan is void.
-            self._optimizer.reset(state)
-            self._begins = True
-            if self._schedule is not None:
-                self._schedule.restart(state.stamp)
-        else:
-            self._optimizer.observe(state)
-        self._waiting = state
+        self._states.append(state)
         self._answer()
 
     def _on_chunk(self, message: ActionChunkMsg) -> None:
@@ -83,20 +72,30 @@ class TrajectoryOptimizerNode(Node):
             self._answer()
 
     def _answer(self) -> None:
-        """Answer the newest state, once every chunk that is due has come."""
-        if self._waiting is None:
-            return
-        now = self._waiting.stamp
-        if self._schedule is not None:
-            chunks = self._schedule.take(now)
-            if chunks is None:
-                return
+        """Answer every state for which the chunks that are due have come, in order."""
+        while self._states:
+            state = self._states[0]
+            now = state.stamp
+            # At the start, and when the robot was out of sight, it may be anywhere: every plan is void.
+            begins = not 0 <= now - self._heard <= STATE_SILENCE * NANOSECONDS
+            chunks: list[ActionChunk] | None = []
+            if self._schedule is not None:
+                if begins:
+                    self._schedule.restart(now)
+                chunks = self._schedule.take(now)
+                if chunks is None:
+                    return
+            self._states.popleft()
+            self._heard = now
+            if begins:
+                self._optimizer.reset(state)
+            else:
+                self._optimizer.observe(state)
             for chunk in chunks:
                 self._take(chunk, now)
-        self._waiting = None
-        # One tick ahead: the controller finds the reference waiting when the state comes, which halves its reaction time.
-        for stamp in (*((now,) if self._begins else ()), now + TICK):
-            self._references.publish(reference_message(self._optimizer.sample(stamp)))
+            # One tick ahead: the controller finds the reference waiting when the state comes and answers at once.
+            for stamp in (*((now,) if begins else ()), now + TICK):
+                self._references.publish(reference_message(self._optimizer.sample(stamp)))
 
     def _take(self, chunk: ActionChunk, now: int) -> None:
         report = self._optimizer.add_chunk(chunk, now)
