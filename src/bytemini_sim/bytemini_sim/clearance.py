@@ -15,9 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-
 from bytemini_core.types import Array, SceneObject
+
 from bytemini_sim.catalogue import Item, Part, load_catalogue
 from bytemini_sim.ik import Arm, quaternion_matrix, rotation_x, rotation_y, rotation_z
 
@@ -76,7 +75,10 @@ def parts_of(item: SceneObject) -> tuple[Solid, ...]:
 
 @dataclass(frozen=True)
 class Inside:
-    """A container's free space: `size` (3,) its edge lengths, or diameter where `round`; `floor` above the underside (m)."""
+    """A container's free space: `size` (3,) its edge lengths (diameter where `round`), `floor` above its underside.
+
+    All in metres.
+    """
 
     size: Array
     floor: float

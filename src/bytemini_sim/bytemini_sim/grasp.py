@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from bytemini_core.types import Array, SceneObject
 from numpy.typing import NDArray
 
-from bytemini_core.types import Array, SceneObject
 from bytemini_sim.clearance import Solid, solids_of
 
 MAX_WIDTH = 0.075
@@ -56,8 +56,8 @@ class Grasps:
         """The hand's -z: from the palm to the fingertips."""
         return -self.rotation[..., 2]
 
-    def take(self, keep: NDArray[np.int_] | NDArray[np.bool_]) -> Grasps:
-        """Some of the candidates."""
+    def take(self, keep: int | NDArray[np.int_] | NDArray[np.bool_]) -> Grasps:
+        """Some of the candidates, or one, without the leading axis."""
         return Grasps(self.rotation[keep], self.tcp[keep], self.width[keep], self.cost[keep])
 
 

@@ -15,9 +15,8 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-
 from bytemini_core.types import Array
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from bytemini_description.robot import RobotModel
@@ -27,22 +26,22 @@ ARM = ("shoulder_pitch", "shoulder_roll", "shoulder_yaw", "elbow", "wrist_yaw", 
 _MIRROR = np.diag([1.0, -1.0, 1.0])
 
 
-def rotation_x(angle: Array) -> Array:
+def rotation_x(angle: ArrayLike) -> Array:
     """Rotations about x, (..., 3, 3), of angles (...) in radians."""
     return _rotation(angle, 1, 2)
 
 
-def rotation_y(angle: Array) -> Array:
+def rotation_y(angle: ArrayLike) -> Array:
     """Rotations about y, (..., 3, 3), of angles (...) in radians."""
     return _rotation(angle, 2, 0)
 
 
-def rotation_z(angle: Array) -> Array:
+def rotation_z(angle: ArrayLike) -> Array:
     """Rotations about z, (..., 3, 3), of angles (...) in radians."""
     return _rotation(angle, 0, 1)
 
 
-def _rotation(angle: Array, i: int, j: int) -> Array:
+def _rotation(angle: ArrayLike, i: int, j: int) -> Array:
     angle = np.asarray(angle, dtype=np.float64)
     R = np.zeros((*angle.shape, 3, 3))
     k = 3 - i - j
@@ -182,7 +181,7 @@ class Arm:
         hand = fore @ rotation_z(-q[..., 4]) @ rotation_y(-q[..., 5]) @ rotation_x(q[..., 6])
         if self.side == "right":
             upper, fore, hand = (_MIRROR @ R @ _MIRROR for R in (upper, fore, hand))
-        shoulder = np.broadcast_to(self.shoulder + [0.0, 0.0, lift], (*q.shape[:-1], 3))
+        shoulder = np.broadcast_to(self.shoulder + np.array([0.0, 0.0, lift]), (*q.shape[:-1], 3))
         elbow = shoulder - self.upper_length * upper[..., 2]
         wrist = elbow - self.fore_length * fore[..., 2]
         tcp = wrist - self.hand_length * hand[..., 2]
@@ -204,7 +203,7 @@ class Arm:
             q (..., 7) and whether it is within reach, limits and the wrist's disc (...). Where it is not, q is finite
             but means nothing.
         """
-        wrist = position + self.hand_length * rotation[..., 2] - (self.shoulder + [0.0, 0.0, lift])
+        wrist = position + self.hand_length * rotation[..., 2] - (self.shoulder + np.array([0.0, 0.0, lift]))
         if self.side == "right":
             rotation = _MIRROR @ rotation @ _MIRROR
             wrist = wrist * [1.0, -1.0, 1.0]

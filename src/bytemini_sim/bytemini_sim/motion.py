@@ -1,8 +1,8 @@
 """Timed motion of the 19 policy columns: paths run rest to rest with minimum jerk, blended where they meet.
 
-A `Trajectory` is a sum of displacements, one per segment, each along its path with a minimum-jerk profile. Segments that
-overlap in time blend into one smooth motion that stays near their common corner; a start with a velocity (replanning in
-motion) is one more displacement that brakes it to rest.
+A `Trajectory` is a sum of displacements, one per segment, each along its path with a minimum-jerk profile. Segments
+that overlap in time blend into one smooth motion that stays near their common corner; a start with a velocity
+(replanning in motion) is one more displacement that brakes it to rest.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline
-
 from bytemini_core.types import Array
-
+from scipy.interpolate import CubicSpline
 
 KNOTS = 61
 
@@ -43,7 +41,7 @@ class Segment:
 
     def displacement(self, times: Array) -> Array:
         """Displacement (m, columns) from the path's first knot at times (m,)."""
-        return _along(self.path, minimum_jerk((times - self.start) / self.duration)) - self.path[0]
+        return np.asarray(_along(self.path, minimum_jerk((times - self.start) / self.duration)) - self.path[0])
 
 
 def minimum_jerk(u: Array) -> Array:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from bytemini_core.types import SIDES, Array, SceneObject, SceneState
 from numpy.typing import NDArray
 
-from bytemini_core.types import SIDES, Array, SceneObject, SceneState
 from bytemini_sim.clearance import BodyModel, Solids, Spheres, carried, inside_of, parts_of, solids_of
 from bytemini_sim.grasp import Grasps, candidates, hand_rotation
 from bytemini_sim.ik import Arm, from_rotation_vector, quaternion_matrix, rotation_vector, rotation_z
@@ -48,7 +48,7 @@ PLACES = 50
 """How many ways to put a held object down are looked at closely."""
 BASE_LOWER = np.array([-0.28, -0.24, -0.70])
 BASE_UPPER = np.array([0.04, 0.24, 0.70])
-"""Where the expert may park the base: x, y, yaw (m, rad) about where the scene was laid out for it, clear of the table."""
+"""Where the expert may park the base: x, y, yaw (m, rad) in the scene, which is laid out for 0; clear of the table."""
 
 
 def _grid(*counts: int) -> Array:
@@ -118,6 +118,24 @@ class Drops:
     level: NDArray[np.int_]
 
 
+@dataclass(frozen=True)
+class Room:
+    """What is in the way: `solids`, the table's height `floor` (m) and the lift's position (m)."""
+
+    solids: Solids
+    floor: float
+    lift: float
+
+
+@dataclass(frozen=True)
+class Mover:
+    """What moves: an arm, its gripper joint (m), and what it holds, in the tcp frame."""
+
+    side: str
+    opening: float
+    held: Spheres | None = None
+
+
 class Planner:
     """Plans for one robot. Nothing of a scene is kept between calls."""
 
@@ -150,12 +168,11 @@ class Planner:
             lift: present position of the lift (m).
             avoid: keys of grasps that failed before.
         """
-        everything = Solids(solid for item in scene.objects for solid in solids_of(item))
         grasps, openings = self._graspable(scene, target, float(base[2]))
         if not len(grasps):
             return
-        near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.35]
-        solids = Solids(solid for item in near for solid in solids_of(item))
+        around = _room(scene, target.name, lift)
+        everything = _room(scene, None, lift)
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
         for grid in _STANDS:
@@ -165,11 +182,13 @@ class Planner:
                     key = _key(grasps, index, target)
                     if key in avoid:
                         continue
-                    grasp, opening = grasps.take(index), float(openings[index])
-                    pick = self._pick(grasp, opening, swivel, side, stand, q, scene, target, solids, lift, key)
+                    mover = Mover(side, float(openings[index]))
+                    pick = self._pick(mover, grasps.take(index), swivel, stand, q, target, around, key)
                     if pick is None:
                         continue
-                    approach = self._way(side, arms[side], pick.descend[0], base, stand, everything, scene, lift, None)
+                    approach = self._way(
+                        Mover(side, self.open[side]), arms[side], pick.descend[0], base, stand, everything
+                    )
                     if approach is not None:
                         found = True
                         yield replace(pick, approach=approach)
@@ -177,7 +196,7 @@ class Planner:
                 return
 
     def _graspable(self, scene: SceneState, target: SceneObject, ahead: float) -> tuple[Grasps, Array]:
-        """Grasps at which the open hand touches nothing, and how far (n,) it is open (m): fully, where there is room."""
+        """Grasps whose way in is free for the hand, and how far (n,) it is open (m): fully, where there is room."""
         grasps = candidates(target, ahead, scene.table_height)
         itself = Solids(solids_of(target))
         near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.20]
@@ -186,7 +205,9 @@ class Planner:
         openings = np.zeros(len(grasps))
         narrow = np.minimum(grasps.width / 2 + 0.009, self.open["left"])
         for opening in (narrow, np.full(len(grasps), self.open["left"])):
-            offset = np.broadcast_to(hand.offset + [0.0, 0.0, length], (len(grasps), *hand.offset.shape)).copy()
+            offset = np.broadcast_to(
+                hand.offset + np.array([0.0, 0.0, length]), (len(grasps), *hand.offset.shape)
+            ).copy()
             offset[..., 1] += hand.finger * opening[:, None]
             points = grasps.tcp[:, None] + offset @ np.swapaxes(grasps.rotation, -1, -2)
             left = np.arange(len(grasps))
@@ -205,12 +226,12 @@ class Planner:
     def _via(grasps: Grasps) -> Array:
         """Where the tcp has to get (n, 3, 3): before the grasp, at it, lifted."""
         before = grasps.tcp - STANDOFF * grasps.approach
-        return np.stack([before, grasps.tcp, grasps.tcp + [0.0, 0.0, LIFTS[-1]]], axis=1)
+        return np.stack([before, grasps.tcp, grasps.tcp + np.array([0.0, 0.0, LIFTS[-1]])], axis=1)
 
     def _stands(
         self, grid: Array, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], lift: float
     ) -> list[Array]:
-        """The best base poses (3,) to bring a tcp along one of some ways (n, k, 3) from, each with its own cost (n,)."""
+        """The best base poses (3,) from which a tcp can take one of some ways (n, k, 3), each with its cost (n,)."""
         stands = np.concatenate([base[None], grid])
         drive = 2.0 * np.linalg.norm(stands[:, :2] - base[:2], axis=1) + 0.9 * np.abs(stands[:, 2] - base[2])
         drive[1:] += 0.25
@@ -265,34 +286,31 @@ class Planner:
 
     def _pick(
         self,
+        mover: Mover,
         grasp: Grasps,
-        opening: float,
         swivel: float,
-        side: str,
         base: Array,
         q: Array,
-        scene: SceneState,
         target: SceneObject,
-        solids: Solids,
-        lift: float,
+        room: Room,
         key: tuple[int, int],
     ) -> Pick | None:
+        """One grasp made from a base pose, without the way there; None if the arm does not get in or out."""
         rotation, tcp, width = grasp.rotation, grasp.tcp, float(grasp.width)
+        side, opening, lift = mover.side, mover.opening, room.lift
         along = np.linspace(1.0, 0.0, 10)[:, None]
         descend = self._line(side, rotation, tcp - STANDOFF * along * grasp.approach, base, swivel, lift, q)
         if descend is None:
             return None
         # The hand was checked before; now the arm behind it.
-        some = descend[[0, -1]]
-        if not self._free(side, some, opening, np.stack([base, base]), solids, scene.table_height, lift):
+        pair = np.stack([base, base])
+        if self._clearance(mover, descend[[0, -1]], pair, room) < CLEAR:
             return None
         up = None
         for height in LIFTS:
             rise = np.linspace(0.0, height, 9)[:, None] * [0.0, 0.0, 1.0]
             path = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
-            if path is not None and self._free(
-                side, path[[4, 8]], width / 2, np.stack([base, base]), solids, scene.table_height, lift
-            ):
+            if path is not None and self._clearance(Mover(side, width / 2), path[[4, 8]], pair, room) >= CLEAR:
                 up = path
                 break
         if up is None:
@@ -325,10 +343,8 @@ class Planner:
             lift: position of the lift (m).
             opening: the gripper joint (m) as it holds the object.
         """
-        others = [item for item in scene.objects if item.name != held.item.name]
-        solids = Solids(solid for item in others for solid in solids_of(item))
-        spheres = carried(held.item, held.offset, held.rotation)
-        release = min(opening + 0.016, self.open[side])
+        room = _room(scene, held.item.name, lift)
+        mover = Mover(side, opening, carried(held.item, held.offset, held.rotation))
         drops = self._drops(container, held, side, arm_posture, base, lift)
         middle = np.flatnonzero(drops.central)
         best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
@@ -339,10 +355,7 @@ class Planner:
                 tries += 1
                 if tries > PLACES:
                     return None
-                found = self._place(
-                    scene, held, side, arm_posture, base, stand, lift, opening, release, solids, spheres,
-                    drops.rotation[index], drops.tcp[index], drops.above[index], swivel, q,
-                )  # fmt: skip
+                found = self._place(mover, drops, index, swivel, q, arm_posture, base, stand, room)
                 if found is not None:
                     return found
         return None
@@ -393,47 +406,41 @@ class Planner:
 
     def _place(
         self,
-        scene: SceneState,
-        held: Held,
-        side: str,
+        mover: Mover,
+        drops: Drops,
+        index: int,
+        swivel: float,
+        q: Array,
         start: Array,
         base: Array,
         stand: Array,
-        lift: float,
-        opening: float,
-        release: float,
-        solids: Solids,
-        spheres: Spheres,
-        rotation: Array,
-        drop: Array,
-        carry: Array,
-        swivel: float,
-        q: Array,
+        room: Room,
     ) -> Place | None:
-        floor = scene.table_height
+        """One way to put an object down, with the way there and back; None if any of it is blocked."""
+        side = mover.side
+        rotation, drop, above = drops.rotation[index], drops.tcp[index], drops.above[index]
         span = np.linspace(0.0, 1.0, 8)[:, None]
-        lower = self._line(side, rotation, carry + span * (drop - carry), stand, swivel, lift, None)
+        lower = self._line(side, rotation, above + span * (drop - above), stand, swivel, room.lift, None)
         if lower is None or np.abs(lower[-1] - q).max() > 1e-6:
             return None
         stands = np.broadcast_to(stand, (len(lower), 3))
-        if not self._free(side, lower, opening, stands, solids, floor, lift, held=spheres):
+        if self._clearance(mover, lower, stands, room) < CLEAR:
             return None
+        empty = Mover(side, min(mover.opening + 0.016, self.open[side]))
+        up = np.array([0.0, 0.0, 1.0])
         back = rotation[:, 2]  # away from the fingertips
-        retreat = None
-        for direction in (back, np.array([0.0, 0.0, 1.0]), (back + [0, 0, 1.0]) / np.linalg.norm(back + [0, 0, 1.0])):
-            out = self._line(side, rotation, drop + RETREAT * span * direction, stand, swivel, lift, q)
-            if out is not None and self._free(side, out, release, stands, solids, floor, lift, margin=CLEAR * 0.6):
-                retreat = out
+        for direction in (back, up, (back + up) / np.linalg.norm(back + up)):
+            retreat = self._line(side, rotation, drop + RETREAT * span * direction, stand, swivel, room.lift, q)
+            # The pads have just been inside, they may pass the walls closely on the way out.
+            if retreat is not None and self._clearance(empty, retreat, stands, room) >= 0.6 * CLEAR:
                 break
-        if retreat is None:
+        else:
             return None
-        home = self._way(side, retreat[-1], self.home[side], stand, stand, solids, scene, lift, None)
-        if home is None:
+        home = self._way(Mover(side, self.open[side]), retreat[-1], self.home[side], stand, stand, room)
+        transfer = self._way(mover, start, lower[0], base, stand, room) if home is not None else None
+        if home is None or transfer is None:
             return None
-        transfer = self._way(side, start, lower[0], base, stand, solids, scene, lift, spheres, opening)
-        if transfer is None:
-            return None
-        return Place(np.linspace(base, stand, len(transfer)), transfer, lower, release, retreat, home)
+        return Place(np.linspace(base, stand, len(transfer)), transfer, lower, empty.opening, retreat, home)
 
     def back_off(self, side: str, q: Array, base: Array, lift: float) -> Array:
         """A path (n, 7) that backs a hand out and up as far as it can, from a posture (7,)."""
@@ -442,7 +449,7 @@ class Planner:
         turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         rotation, tcp = turn @ rotation, turn @ tcp + [base[0], base[1], 0.0]
         swivel = float(self.arms[side].swivel(q))
-        out = rotation[:, 2] + [0.0, 0.0, 0.5]
+        out = rotation[:, 2] + np.array([0.0, 0.0, 0.5])
         for length in (0.12, 0.08, 0.04):
             points = tcp + np.linspace(0.0, length, 8)[:, None] * out / np.linalg.norm(out)
             path = self._line(side, rotation, points, base, swivel, lift, q)
@@ -464,33 +471,16 @@ class Planner:
             return None
         return q
 
-    def _way(
-        self,
-        side: str,
-        start: Array,
-        goal: Array,
-        base: Array,
-        stand: Array,
-        solids: Solids,
-        scene: SceneState,
-        lift: float,
-        held: Spheres | None,
-        opening: float | None = None,
-    ) -> Array | None:
+    def _way(self, mover: Mover, start: Array, goal: Array, base: Array, stand: Array, room: Room) -> Array | None:
         """A free joint path (n, 7) from one posture to another while the base drives from `base` to `stand`."""
-        opening = self.open[side] if opening is None else opening
-        n = 16
-        bases = np.linspace(base, stand, n)
         best, gap = None, CLEAR
-        for path in self._ways(side, start, goal, bases, lift, sweep=held is not None):
-            if not self.arms[side].within(path[1:-1]).all():
+        bases = np.linspace(base, stand, 16)
+        for path in self._ways(mover.side, start, goal, bases, room.lift, sweep=mover.held is not None):
+            if not self.arms[mover.side].within(path[1:-1]).all():
                 continue
             # Both ends were chosen for less clearance than a free way keeps: they are not held against it.
-            middle = slice(2, -2)
             bends = np.linspace(base, stand, len(path))
-            found = self._clearance(
-                side, path[middle], opening, bends[middle], solids, scene.table_height, lift, held=held
-            )
+            found = self._clearance(mover, path[2:-2], bends[2:-2], room)
             if found >= CLEAR_FREE:
                 return path
             if found >= gap:
@@ -531,46 +521,33 @@ class Planner:
             rotation, point = arm.forward(anchor, lift)["tcp"]
             swivels = arm.swivel(anchor) + np.array([0.0, 0.3, -0.3])
             for rise in (0.08, 0.16):
-                q, valid = arm.inverse(rotation, point + [-0.03, 0.0, rise], swivels, lift)
+                q, valid = arm.inverse(rotation, point + np.array([-0.03, 0.0, rise]), swivels, lift)
                 for via in q[valid][:1]:
                     # The quadratic curve that passes the via point half-way.
                     yield start + s * (goal - start) + 4 * s * (1 - s) * (via - 0.5 * (start + goal))
 
     # -- clearance ----------------------------------------------------------------------------------------------------
 
-    def _free(self, *arguments: Any, margin: float = CLEAR, **keywords: Any) -> bool:
-        """Whether postures keep `margin` from solids, and clear of table and robot; the rest as `_clearance` takes it."""
-        return self._clearance(*arguments, **keywords) >= margin
-
-    def _clearance(
-        self,
-        side: str,
-        q: Array,
-        opening: float,
-        bases: Array,
-        solids: Solids,
-        floor: float,
-        lift: float,
-        held: Spheres | None = None,
-    ) -> float:
+    def _clearance(self, mover: Mover, q: Array, bases: Array, room: Room) -> float:
         """The least distance (m) of postures (n, 7) at base poses (n, 3) from solids; -inf near table or robot."""
-        placed = self.body.spheres(self.arms[side], q, np.full(len(q), opening), lift)
-        local = np.concatenate([placed[name][0] for name in ("fore", "hand", "upper")], axis=1)
-        radius = np.concatenate([placed[name][1] for name in ("fore", "hand", "upper")])
+        side, lift = mover.side, room.lift
+        placed = self.body.spheres(self.arms[side], q, np.full(len(q), mover.opening), lift)
+        local = np.concatenate([points for points, _ in placed.values()], axis=1)
+        radius = np.concatenate([radius for _, radius in placed.values()])
         trunk, rest = self._own(_other(side), round(lift, 3))
         if (trunk.distance(local) - radius).min() < CLEAR_SELF:
             return -np.inf
         if (np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]).min() < CLEAR_SELF:
             return -np.inf
-        if held is not None:
+        if mover.held is not None:
             hand, tcp = self.arms[side].forward(q, lift)["tcp"]
-            local = np.concatenate([local, held.offset @ np.swapaxes(hand, -1, -2) + tcp[:, None]], axis=1)
-            # Its spheres bulge over its edges, and it is about to touch the container anyway.
-            radius = np.concatenate([radius, held.radius - HELD_SLACK])
+            local = np.concatenate([local, mover.held.offset @ np.swapaxes(hand, -1, -2) + tcp[:, None]], axis=1)
+            # Its spheres bulge over its faces, and it is about to touch the container anyway.
+            radius = np.concatenate([radius, mover.held.radius - HELD_SLACK])
         points = to_scene(local, bases)
-        if (points[..., 2] - radius).min() < floor + CLEAR_NEAR:
+        if (points[..., 2] - radius).min() < room.floor + CLEAR_NEAR:
             return -np.inf
-        return float((solids.distance(points) - radius).min())
+        return float((room.solids.distance(points) - radius).min())
 
     def _own(self, side: str, lift: float) -> tuple[Solids, tuple[Array, Array]]:
         """What of the robot does not move: the trunk's solids, and spheres (n, 3), (n,) of an arm at rest."""
@@ -601,6 +578,11 @@ def below(held: Held, rotation: Array) -> Array:
     up = rotation[..., 2, :]  # the scene's up in the tcp frame
     parts = [part.posed(held.rotation, np.zeros(3)) for part in parts_of(held.item)]
     return np.asarray(np.max([part.extent(up) / 2 - up @ part.position for part in parts], axis=0))
+
+
+def _room(scene: SceneState, without: str | None, lift: float) -> Room:
+    others = (item for item in scene.objects if item.name != without)
+    return Room(Solids(solid for item in others for solid in solids_of(item)), scene.table_height, lift)
 
 
 def _gap(first: SceneObject, second: SceneObject) -> float:

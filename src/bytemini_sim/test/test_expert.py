@@ -1,4 +1,4 @@
-"""The scripted expert as a policy: chunks, refusals, determinism, and episodes with plain control in place of the stack."""
+"""The scripted expert as a policy: chunks, refusals, determinism; episodes with plain control instead of the stack."""
 
 import dataclasses
 
@@ -83,13 +83,6 @@ def done(v1):
     world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
     expert = PickPlaceExpert(v1)
     return world, expert, episode(world, expert)
-
-
-@pytest.fixture(scope="session")
-def v1():
-    from bytemini_description.robot import load_robot
-
-    return load_robot("v1")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +220,7 @@ def test_follows_an_object_that_moves_before_it_is_grasped(v1, world):
     expert = PickPlaceExpert(v1)
     moved = []
 
-    def push(world, expert):
+    def push(world, _):
         if world.time > 0.8e9 and not moved:
             moved.append(True)
             address = int(world.model.joint("item/apple").qposadr[0])

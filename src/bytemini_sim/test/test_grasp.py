@@ -114,7 +114,7 @@ def test_containers_are_hollow():
         item = thing(name)
         centre = np.asarray(item.pose[:3])
         solids = Solids(solids_of(item))
-        assert solids.distance(centre + [0, 0, 0.01]) > 0.02
+        assert solids.distance(centre + np.array([0, 0, 0.01])) > 0.02
         inside = inside_of(item)
         assert inside.holds(np.zeros(3))
         assert not inside.holds(np.array([0.2, 0.0, 0.0]))

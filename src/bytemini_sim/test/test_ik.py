@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-def postures(arm: Arm, robot, count: int, seed: int) -> np.ndarray:
+def postures(arm: Arm, count: int, seed: int) -> np.ndarray:
     """Random postures inside limits and disc, on the branch the solution takes: the elbow below the shoulder's axis."""
     rng = np.random.default_rng(seed)
     q = rng.uniform(arm.lower, arm.upper, (count, 7))
@@ -26,7 +26,7 @@ def test_forward_agrees_with_pinocchio(version, side):
     robot = load_robot(version)
     arm, kinematics = Arm(robot, side), Kinematics(robot)
     index = robot.indices(robot.arm_joints(side))
-    for q in postures(arm, robot, 50, seed=1):
+    for q in postures(arm, 50, seed=1):
         full = robot.home.copy()
         full[index] = q
         expected = kinematics.forward(f"{side}_tcp", full, np.zeros(3))
@@ -39,7 +39,7 @@ def test_forward_agrees_with_pinocchio(version, side):
 def test_inverse_returns_to_every_posture_and_pose(side):
     robot = load_robot("v1")
     arm = Arm(robot, side)
-    q = postures(arm, robot, 2000, seed=2)
+    q = postures(arm, 2000, seed=2)
     rotation, position = arm.forward(q, 0.15)["tcp"]
     found, valid = arm.inverse(rotation, position, arm.swivel(q), 0.15)
     assert valid.all()
@@ -56,7 +56,7 @@ def test_inverse_respects_limits_and_the_disc_with_margins():
     robot = load_robot("v1")
     arm = Arm(robot, "left", margin=0.03, tilt_margin=0.03)
     rng = np.random.default_rng(3)
-    q = postures(arm, robot, 500, seed=3)
+    q = postures(arm, 500, seed=3)
     rotation, position = arm.forward(q, 0.15)["tcp"]
     found, valid = arm.inverse(rotation[:, None], position[:, None], rng.uniform(-3, 3, (500, 8)), 0.15)
     index = robot.indices(robot.arm_joints("left"))
@@ -76,7 +76,7 @@ def test_out_of_reach_is_refused_and_finite():
 def test_equal_joints_give_mirrored_hands():
     robot = load_robot("v1")
     left, right = Arm(robot, "left"), Arm(robot, "right")
-    q = postures(left, robot, 20, seed=4)
+    q = postures(left, 20, seed=4)
     mirror = np.diag([1.0, -1.0, 1.0])
     a, b = left.forward(q)["tcp"], right.forward(q)["tcp"]
     np.testing.assert_allclose(a[1] * [1, -1, 1], b[1], atol=1e-12)
