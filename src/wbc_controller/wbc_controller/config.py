@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
+from .compliance import Compliance
 from .weights import Weights
 
 
@@ -20,7 +21,8 @@ class WbcConfig:
     (1/s). `approach`: share of the acceleration limit with which errors are closed, the rest being left for
     the reference's own acceleration. `self_distance`: distance that bodies of the robot keep (m). `hand_jump`: largest
     step of a hand's target from one reference to the next (m; rad: pi times as much). `yielding`: hand error (m; rad:
-    pi times as much) from which the status says that the hand was sacrificed. `weights`: of the tasks.
+    pi times as much) from which the status says that the hand was sacrificed. `weights`: of the
+    tasks. `compliance`: how the hands yield; None: as stiff as the drives.
     """
 
     period: float = 0.005
@@ -37,11 +39,12 @@ class WbcConfig:
     hand_jump: float = 0.25
     yielding: float = 0.01
     weights: Weights = field(default_factory=Weights)
+    compliance: Compliance | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name == "weights":
+            if item.name in ("weights", "compliance"):
                 continue
             if not (isinstance(value, int | float) and 0.0 < value < math.inf):
                 raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")

@@ -11,6 +11,7 @@ from bytemini_core.types import (
     SIDES,
     Array,
     BaseReference,
+    HandReference,
     JointCommand,
     Mode,
     RobotState,
@@ -22,9 +23,10 @@ from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
 from .blend import Blend
+from .compliance import Admittance, WrenchObserver
 from .config import WbcConfig
 from .gate import Gate
-from .hands import HandTarget
+from .hands import HandTarget, exponential
 from .model import Frames, robot_problem
 from .modes import OWNERS, ModeMachine
 from .proximity import ITEM
@@ -115,6 +117,12 @@ class WholeBodyController:
         self._target: Array | None = None  # joints, of the present owner
         self._blend: Blend | None = None
         self._targets: dict[str, HandTarget] = {}
+        compliance = self.config.compliance
+        self._admittances: dict[str, Admittance] = {}
+        self._observer: WrenchObserver | None = None
+        self._external = np.zeros(self._n)
+        if compliance is not None:
+            self._observer = WrenchObserver(robot, self._kinematics, compliance.observer, self.config.period)
         self._aimed = -np.inf
         self.failures = 0
         self._sacrificed: tuple[str, ...] = ()
@@ -171,7 +179,9 @@ class WholeBodyController:
         if reason := self._gate.state(t, state):
             self._fault(reason)
         else:
-            self._state = state
+            self._state = self._ordered(state)
+            if self._observer is not None:
+                self._external = self._observer.update(self._state)
         if self._last is None:
             self._start()
         self._take(t, reference)
@@ -201,14 +211,21 @@ class WholeBodyController:
     def _start(self) -> None:
         """Begin at rest where the robot is measured to be."""
         if self._state is not None:
-            index = np.array([self._state.names.index(name) for name in self.robot.joint_names])
-            measured = np.clip(self._state.position[index], self.robot.lower, self.robot.upper)
+            measured = np.clip(self._state.position, self.robot.lower, self.robot.upper)
             for _, pitch, roll in self._wrists:
                 tilt = float(np.hypot(measured[pitch], measured[roll]))
                 measured[[pitch, roll]] *= self._rim / max(tilt, self._rim)
             self._position = measured
         self._velocity = np.zeros(_BASE + self._n)
         self._change = np.zeros(_BASE + self._n)
+
+    def _ordered(self, state: RobotState) -> RobotState:
+        """The state in the robot's own order of joints."""
+        if state.names == self.robot.joint_names:
+            return state
+        index = [state.names.index(name) for name in self.robot.joint_names]
+        joints = (state.position[index], state.velocity[index], state.effort[index])
+        return RobotState(state.stamp, self.robot.joint_names, *joints, state.base_pose, state.base_twist)
 
     def _fault(self, reason: str) -> None:
         self._refused += 1
@@ -221,7 +238,7 @@ class WholeBodyController:
         self._reference = None
         self._target = None
         self._blend = None
-        self._targets = {}
+        self._targets, self._admittances = {}, {}
         self._sacrificed = ()
         self.failures = 0
 
@@ -332,7 +349,7 @@ class WholeBodyController:
             for given in self._hands.values():
                 given[18:] = 0.0
             p["relative"][:] = p["gaze"][3] = p["manipulability"][:] = 0.0
-            self._targets = {}
+            self._targets, self._admittances = {}, {}
             self._sacrificed = ()
         p["want"][:] = self._tracking(t, reference, target)
         if reference.hands:
@@ -371,7 +388,7 @@ class WholeBodyController:
                 known = HandTarget(t - self.config.period, present, hand, late, self.config.blend_time)
                 self._targets[hand.frame] = known
                 self._aimed = t
-            rotation, position, twist = known.at(t, hand, late)
+            rotation, position, twist = self._yield(hand, *known.at(t, hand, late))
             given = self._hands[hand.frame]
             given[:9] = rotation.reshape(-1)
             given[9:12] = position
@@ -383,6 +400,7 @@ class WholeBodyController:
         for frame in self._hands.keys() - {hand.frame for hand in reference.hands}:
             self._hands[frame][18:] = 0.0
             self._targets.pop(frame, None)
+            self._admittances.pop(frame, None)
         arms = free & ~named
         if not named[self._lift]:
             free[self._lift] = True
@@ -395,6 +413,22 @@ class WholeBodyController:
         p["relative"][:] = weights.relative**2 if len(reference.hands) == len(self._hands) else 0.0
         p["manipulability"][:] = weights.manipulability * self._eased(t)
         return np.flatnonzero(free & ~named), np.flatnonzero(arms)
+
+    def _yield(self, hand: HandReference, rotation: Array, position: Array, twist: Array) -> tuple[Array, Array, Array]:
+        """The target, moved by what pushes the hand (`compliance`)."""
+        compliance, state = self.config.compliance, self._state
+        if compliance is None or state is None:
+            return rotation, position, twist
+        admittance = self._admittances.get(hand.frame)
+        if admittance is None:
+            admittance = self._admittances[hand.frame] = Admittance(compliance, self.config.period)
+        jacobian = self._kinematics.jacobian(hand.frame, state.position, state.base_pose)
+        arm = self._arm[hand.frame]
+        wrench = WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
+        given = jacobian[:, _BASE:] @ (state.position - self._position)
+        admittance.step(wrench, hand.wrench, given, hand.stiffness)
+        offset, rate = admittance.offset, admittance.rate
+        return exponential(offset[3:]) @ rotation, position + offset[:3], twist + rate
 
     def _eased(self, t: float) -> float:
         """0 at the take-over of a hand, 1 from `_EASE` later."""
