@@ -83,7 +83,7 @@ def stamp_of(message: Any) -> int:
 
 
 def stamp_of_bytes(cdr: bytes) -> int:
-    """The stamp of a serialised message that begins with a header, nanoseconds, without reading the rest of it."""
+    """The stamp of a serialised message that begins with a header or a time, nanoseconds, without reading the rest."""
     # After 4 bytes of encapsulation: seconds and nanoseconds, little-endian on every machine that runs this.
     seconds, nanoseconds = struct.unpack_from("<iI", cdr, 4)
     return int(seconds * NANOSECONDS + nanoseconds)
