@@ -84,10 +84,8 @@ class Ours:
     @property
     def seam(self) -> Array:
         """(3,) the largest step of position, velocity and acceleration at a splice."""
-        return np.max(
-            [(r.splice_position_jump, r.splice_velocity_jump, r.splice_acceleration_jump) for r in self._reports],
-            axis=0,
-        )
+        jumps = [(r.splice_position_jump, r.splice_velocity_jump, r.splice_acceleration_jump) for r in self._reports]
+        return np.asarray(np.max(jumps, axis=0))
 
     def observe(self, time: float) -> None:
         """The robot's state of this tick."""
