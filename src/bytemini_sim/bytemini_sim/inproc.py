@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 from bytemini_core.types import CAMERAS, NANOSECONDS, ActionChunk, Mode, Observation, TaskStatus, WholeBodyReference
 from bytemini_description.robot import RobotModel, load_robot
 from gr3_policy_node.backends import load_policy
@@ -17,7 +18,8 @@ from gr3_policy_node.worker import empty_chunk, row_status
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
 from trajectory_optimizer.schedule import ChunkSchedule
-from wbc_controller.controller import WbcConfig, WholeBodyController
+from wbc_controller.config import WbcConfig
+from wbc_controller.controller import WholeBodyController
 
 from bytemini_sim.episode import SETTLE_SECONDS, Episode, Frame, RolloutOptions, failure_of
 from bytemini_sim.model import OUTSIDE_CAMERA
@@ -176,7 +178,7 @@ class InprocRunner:
             ),
             trajectory=log.trajectory(),
             digest=score.digest,
-            final_poses=dict(score.final_poses),
+            final_poses={name: np.array(pose) for name, pose in score.final_poses.items()},
             frames=frames,
             verdict=verdict.message,
             inference_ms=1000.0 * inference / max(session.chunks, 1),

@@ -1,7 +1,4 @@
-"""The README's picture: the robot at the table with the apple in its hand.
-
-    .venv/bin/python src/bytemini_sim/scripts/picture.py docs/robot.jpg      (in the environment of .setup/env.sh)
-"""
+"""The README's picture: the robot at the table with the apple in its hand; the argument is the file to write."""
 
 import sys
 

@@ -78,13 +78,11 @@ class TrajectoryOptimizerNode(Node):
             now = state.stamp
             # At the start, and when the robot was out of sight, it may be anywhere: every plan is void.
             begins = not 0 <= now - self._heard <= STATE_SILENCE * NANOSECONDS
-            chunks: list[ActionChunk] | None = []
-            if self._schedule is not None:
-                if begins:
-                    self._schedule.restart(now)
-                chunks = self._schedule.take(now)
-                if chunks is None:
-                    return
+            if begins and self._schedule is not None:
+                self._schedule.restart(now)
+            chunks = [] if self._schedule is None else self._schedule.take(now)
+            if chunks is None:
+                return
             self._states.popleft()
             self._heard = now
             if begins:

@@ -32,7 +32,8 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import SetMode
-from wbc_controller.controller import WbcConfig, WholeBodyController
+from wbc_controller.config import WbcConfig
+from wbc_controller.controller import WholeBodyController
 
 STATE_SILENCE = 0.1
 """Seconds without a robot state after which the controller says that it holds."""
