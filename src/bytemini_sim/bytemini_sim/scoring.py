@@ -20,7 +20,7 @@ MILESTONES = ("approached", "grasped", "lifted", "over", "inside")
 REFUSAL_SECONDS = 10.0
 """How long an invalid instruction must leave everything alone, s (GR-3 report, section 5.2)."""
 
-APPROACH_DISTANCE = 0.03
+APPROACH_DISTANCE = 0.02
 """A hand approaches an object when its grasp centre is this near to the object's bounding box, m ..."""
 APPROACH_SECONDS = 0.2
 """... for this long, s, so that passing by is not approaching; touching counts at once."""
