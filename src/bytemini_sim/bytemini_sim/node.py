@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import rclpy
@@ -32,6 +34,7 @@ from bytemini_core.ros import (
 from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
+from mujoco import MjData
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -82,8 +85,11 @@ class SimNode(Node):
             image_size=(size, size),
             wrist_lag=WRIST_LAG if lag else 0.0,
         )
+        # All drawing happens in this one thread, beside the physics.
+        self._painter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="painter")
+        self._painting: Future[None] | None = None
         if cameras or self._outside:
-            self._world.photograph("head", (16, 16), pretty=False)  # no OpenGL: say so now, not in the middle
+            self._in_painter(self._world.photograph, "head", (16, 16), False)  # no OpenGL: say so now
         self._scorer = Scorer(self._world)
         self._offset = 0
         self._episode = 0
@@ -117,6 +123,11 @@ class SimNode(Node):
         self._description = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
         self._description.publish(scene_message(self._world.scene_state()))
         self.get_logger().info(f"{task}, {setting}, seed {seed}: {scene.instruction}")
+
+    def destroy_node(self) -> None:
+        """Let the picture under way be finished first."""
+        self._painter.shutdown()
+        super().destroy_node()
 
     @property
     def now(self) -> int:
@@ -188,16 +199,33 @@ class SimNode(Node):
             force, torque = message.wrench.force, message.wrench.torque
             force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
             self._wrenches[side].publish(message)
+        if not self._images:
+            return
+        if self._painting is not None:
+            if not self._painting.done() and not self._lockstep:
+                self.get_logger().warning(
+                    "a set of pictures was left out: drawing is too slow", throttle_duration_sec=5
+                )
+                return
+            self._painting.result()
+        self._painting = self._painter.submit(self._paint, self._world.freeze(), now)
+
+    def _paint(self, instant: MjData, now: int) -> None:
+        """Draw and publish one set of pictures; in the painter's thread."""
         if self._depth:
-            for camera, (image, depth) in self._world.images_and_depth().items():
+            for camera, (image, depth) in self._world.images_and_depth(instant).items():
                 self._images[camera, "depth"].publish(depth_message(depth, now, _optical(camera)))
                 self._publish_image(camera, image, now)
         else:
-            for camera, image in self._world.images().items():
+            for camera, image in self._world.images(instant).items():
                 self._publish_image(camera, image, now)
         if self._outside:
-            image = self._world.photograph(OUTSIDE_CAMERA, OUTSIDE_SIZE, pretty=False)
+            image = self._world.photograph(OUTSIDE_CAMERA, OUTSIDE_SIZE, pretty=False, instant=instant)
             self._images[OUTSIDE_CAMERA, "color"].publish(image_message(image, now, "odom"))
+
+    def _in_painter(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what touches OpenGL in the painter's thread, after what is being drawn."""
+        return self._painter.submit(function, *arguments).result()
 
     def _publish_image(self, camera: str, image: Any, now: int) -> None:
         self._infos[camera].publish(self._camera_info(camera, now))
@@ -246,7 +274,7 @@ class SimNode(Node):
         self._offset = (self.now // NANOSECONDS + 2) * NANOSECONDS
         self._episode += 1
         self._command = None
-        self._world.reset(scene)
+        self._in_painter(self._world.reset, scene)
         self._scorer = Scorer(self._world)
         self._running = not self._lockstep
         self._description.publish(scene_message(self._world.scene_state()))

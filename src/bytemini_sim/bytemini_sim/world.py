@@ -119,6 +119,7 @@ class World:
         self.scene = scene
         self.model = model = build_model(self.robot, scene, self.physics, self._pretty)
         self.data = mujoco.MjData(model)
+        self._frozen: mujoco.MjData | None = None
         joints = [model.joint(name) for name in self.robot.joint_names]
         self._q = np.array([int(j.qposadr[0]) for j in joints])
         self._v = np.array([int(j.dofadr[0]) for j in joints])
@@ -367,18 +368,30 @@ class World:
 
     # -- pictures -------------------------------------------------------------------------------------------------
 
-    def images(self) -> dict[str, NDArray[np.uint8]]:
-        """Camera name to (H, W, 3) RGB at this instant, for the cameras of this world.
+    def freeze(self) -> mujoco.MjData:
+        """A copy of this instant, to draw from in another thread while the world goes on; valid until the next call."""
+        if self._frozen is None:
+            self._frozen = mujoco.MjData(self.model)
+        mujoco.mj_copyData(self._frozen, self.model, self.data)
+        return self._frozen
+
+    def images(self, instant: mujoco.MjData | None = None) -> dict[str, NDArray[np.uint8]]:
+        """Camera name to (H, W, 3) RGB, for the cameras of this world.
+
+        Args:
+            instant: from `freeze`; None for now. The same for the other pictures.
 
         Raises:
             RenderError: no OpenGL on this machine.
         """
-        pictures = self._draw(self.cameras, self.image_size, self._pretty, depth=False)
+        pictures = self._draw(self.cameras, self.image_size, self._pretty, depth=False, instant=instant)
         return {name: picture[0] for name, picture in zip(self.cameras, pictures, strict=True)}
 
-    def images_and_depth(self) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    def images_and_depth(
+        self, instant: mujoco.MjData | None = None
+    ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """Like `images`, with the aligned (H, W) depth along the view axis in metres."""
-        pictures = self._draw(self.cameras, self.image_size, self._pretty, depth=True)
+        pictures = self._draw(self.cameras, self.image_size, self._pretty, depth=True, instant=instant)
         return {
             name: (rgb, depth) for name, (rgb, depth) in zip(self.cameras, pictures, strict=True) if depth is not None
         }
@@ -388,10 +401,14 @@ class World:
         return {name: depth for name, (_, depth) in self.images_and_depth().items()}
 
     def photograph(
-        self, camera: str = OUTSIDE_CAMERA, size: tuple[int, int] = (480, 640), pretty: bool = True
+        self,
+        camera: str = OUTSIDE_CAMERA,
+        size: tuple[int, int] = (480, 640),
+        pretty: bool = True,
+        instant: mujoco.MjData | None = None,
     ) -> NDArray[np.uint8]:
         """(H, W, 3) RGB from any camera, `size` = (height, width); for people, not for policies."""
-        return self._draw((camera,), size, pretty, depth=False)[0][0]
+        return self._draw((camera,), size, pretty, depth=False, instant=instant)[0][0]
 
     def intrinsics(self, camera: str) -> Array:
         """(3, 3) pinhole matrix of a camera's pictures of `image_size`."""
@@ -400,7 +417,12 @@ class World:
         return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
     def _draw(
-        self, cameras: Sequence[str], size: tuple[int, int], pretty: bool, depth: bool
+        self,
+        cameras: Sequence[str],
+        size: tuple[int, int],
+        pretty: bool,
+        depth: bool,
+        instant: mujoco.MjData | None,
     ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
         if not cameras:
             return []
@@ -412,4 +434,5 @@ class World:
                     self._pretty_model = build_model(self.robot, self.scene, self.physics, pretty)
                 model = self._pretty_model
             self._renderers[key] = Renderer(model, width=size[1], height=size[0])
-        return self._renderers[key].render(self.data, [self.model.camera(name).id for name in cameras], depth)
+        data = self.data if instant is None else instant
+        return self._renderers[key].render(data, [self.model.camera(name).id for name in cameras], depth)
