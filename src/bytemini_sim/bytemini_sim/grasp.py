@@ -90,10 +90,8 @@ def _headings(part: Solid, ahead: float) -> tuple[Array, Array]:
     fan = ahead + HEADINGS
     if round_ and abs(part.rotation[2, 2]) > 1 - _LEVEL:
         return fan, np.zeros(len(fan))
-    if part.kind == "ellipsoid":
-        width = part.extent(_level(fan))
-        if np.ptp(width) < 0.016:  # the pads turn it until they meet its narrowest width
-            return fan, 12.0 * (width - width.min())
+    if part.kind == "ellipsoid" and np.ptp(part.extent(_level(fan))) < 0.016:
+        return fan, _oblique(part, fan)
     headings: list[float] = []
     for axis in range(3):
         direction = part.rotation[:, axis]
@@ -108,7 +106,16 @@ def _headings(part: Solid, ahead: float) -> tuple[Array, Array]:
         return fan, np.full(len(fan), 0.5)
     flush = np.array(headings)
     # A little askew is turned flush by the pads as they close; good where nothing else is free.
+    if part.kind == "ellipsoid":
+        turned = (flush[:, None] + ASKEW * np.arange(-3, 4)).ravel()
+        return turned, _oblique(part, turned)
     return np.concatenate([flush, flush + ASKEW, flush - ASKEW]), np.repeat([0.0, 0.6], [len(flush), 2 * len(flush)])
+
+
+def _oblique(part: Solid, headings: Array) -> Array:
+    """What it costs (n,) that the pads will turn an ellipsoid until they meet its narrowest width."""
+    width = part.extent(_level(headings))
+    return np.asarray(12.0 * (width - width.min()))
 
 
 def candidates(item: SceneObject, ahead: float, table_height: float, elevations: Array = ELEVATIONS) -> Grasps:

@@ -42,6 +42,8 @@ CLEAR_SELF = 0.06
 HELD_SLACK = 0.014
 """What the sphere model of a held object is too large by, near enough (m)."""
 
+GRASPS = 160
+"""How many grasps are looked at closely, unless none of them is free."""
 STANDS = 6
 """How many places to stand are looked at closely."""
 PLACES = 50
@@ -198,6 +200,15 @@ class Planner:
     def _graspable(self, scene: SceneState, target: SceneObject, ahead: float) -> tuple[Grasps, Array]:
         """Grasps whose way in is free for the hand, and how far (n,) it is open (m): fully, where there is room."""
         grasps = candidates(target, ahead, scene.table_height)
+        order = np.argsort(grasps.cost, kind="stable")
+        # The better half first: the others are looked at only where none of them is free.
+        for part in (order[:GRASPS], order[GRASPS:]):
+            free, openings = self._unobstructed(grasps.take(part), scene, target)
+            if len(free):
+                break
+        return free, openings
+
+    def _unobstructed(self, grasps: Grasps, scene: SceneState, target: SceneObject) -> tuple[Grasps, Array]:
         itself = Solids(solids_of(target))
         near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.20]
         solids = Solids(solid for item in near for solid in solids_of(item))
@@ -244,6 +255,7 @@ class Planner:
                 q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, lift)
                 effort[~valid] = np.inf
                 effort[valid] = np.maximum(effort[valid], self._effort(arm, q[valid]))
+                effort += self._crowding(arm, R, p, lift)[:, :, None]
             total = np.minimum(total, (effort.min(axis=2) + cost).min(axis=1))
         total += drive
         order = np.argsort(total, kind="stable")[:STANDS]
@@ -283,6 +295,19 @@ class Planner:
             + 0.4 * np.abs(arm.swivel(q) - 0.35)
             + 1.5 * np.maximum(0.35 - q[..., 3], 0.0)
         )
+
+    def _crowding(self, arm: Arm, rotation: Array, position: Array, lift: float) -> Array:
+        """A cost (...) of hands (..., 3, 3), (..., 3) in base_footprint near the resting hand; inf where they touch.
+
+        A quick look at both hands' axes, before the whole arms are compared.
+        """
+        other = self.arms[_other(arm.side)]
+        hand, tcp = other.forward(self.home[other.side], lift)["tcp"]
+        s = np.array([0.0, 0.5, 1.0])[:, None]
+        resting = tcp + s * other.hand_length * hand[:, 2]
+        moving = position[..., None, :] + s * arm.hand_length * rotation[..., None, :, 2]
+        gap = np.linalg.norm(moving[..., :, None, :] - resting, axis=-1).min(axis=(-1, -2))
+        return np.asarray(np.where(gap < 0.13, np.inf, 6.0 * np.maximum(0.22 - gap, 0.0)))
 
     def _pick(
         self,
@@ -393,11 +418,12 @@ class Planner:
         arm = self.arms[side]
         rotation, points = to_base(drops.rotation[:, None], np.stack([drops.tcp, drops.above], axis=1), base)
         q, valid = arm.inverse(rotation[:, :, None], points[:, :, None], _COARSE, lift)
-        index, swivel = np.nonzero(valid.all(axis=1))
+        crowding = self._crowding(arm, rotation, points, lift).max(axis=1)
+        index, swivel = np.nonzero(valid.all(axis=1) & np.isfinite(crowding)[:, None])
         if not len(index):
             return []
         posture = q[index, 0, swivel]
-        cost = drops.cost[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
+        cost = drops.cost[index] + crowding[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
         cost += 0.15 * np.abs(posture - start).sum(axis=1)
         single = np.array(_best_per_group(cost, index, 1))
         # Some of every level: what is impossible at the floor may work from above.
