@@ -2,5 +2,21 @@
 
 import os
 
-# mujoco looks for a display when it is first imported, unless told that there is none.
-os.environ.setdefault("MUJOCO_GL", "egl")
+
+def _import_mujoco() -> None:
+    """Import mujoco without OpenGL: it loads a platform's library on import, and fails where that is not installed.
+
+    Physics needs none; `rendering` loads it when the first picture is asked for, and then says what is missing.
+    """
+    platform = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        import mujoco  # noqa: F401
+    finally:
+        if platform is None:
+            del os.environ["MUJOCO_GL"]
+        else:
+            os.environ["MUJOCO_GL"] = platform
+
+
+_import_mujoco()

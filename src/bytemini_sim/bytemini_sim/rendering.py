@@ -124,7 +124,7 @@ def _make_current(width: int, height: int) -> Any:
     """The process's one OpenGL context; making one costs far more than a scene's resources in it."""
     global _shared
     if _shared is None:
-        platform = os.environ.get("MUJOCO_GL", "egl").lower()
+        platform = (os.environ.get("MUJOCO_GL") or "egl").lower()
         if platform not in _PLATFORMS:
             raise RenderError(f"MUJOCO_GL is {platform!r}, expected {' or '.join(_PLATFORMS)} (drawing is headless)")
         try:
