@@ -20,6 +20,9 @@ setup(
     entry_points={
         "console_scripts": ["sim_node = bytemini_sim.node:main"],
         "bytemini.commands": ["rollout = bytemini_sim.rollout:main"],
-        "bytemini.benchmarks": ["rollout = bytemini_sim.bench_rollout:main"],
+        "bytemini.benchmarks": [
+            "rollout = bytemini_sim.bench_rollout:main",
+            "latency = bytemini_sim.bench_latency:main",
+        ],
     },
 )

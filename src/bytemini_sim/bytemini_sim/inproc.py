@@ -10,12 +10,21 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from bytemini_core.types import CAMERAS, NANOSECONDS, ActionChunk, Mode, Observation, TaskStatus, WholeBodyReference
+from bytemini_core.types import (
+    CAMERAS,
+    NANOSECONDS,
+    ActionChunk,
+    Mode,
+    Observation,
+    Policy,
+    TaskStatus,
+    WholeBodyReference,
+)
 from bytemini_description.robot import RobotModel, load_robot
 from gr3_policy_node.backends import load_policy
 from gr3_policy_node.session import TaskSession, Verdict
 from gr3_policy_node.worker import empty_chunk, row_status
-from trajectory_optimizer.config import TrajectoryConfig
+from trajectory_optimizer.interface import ChunkOptimizer
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
 from trajectory_optimizer.schedule import ChunkSchedule
 from wbc_controller.config import WbcConfig
@@ -43,12 +52,20 @@ OUTSIDE_SIZE = (480, 640)
 class InprocRunner:
     """Runs episodes one after the other, each from its seed alone."""
 
-    def __init__(self, options: RolloutOptions, video: bool = False):
+    def __init__(
+        self,
+        options: RolloutOptions,
+        video: bool = False,
+        policy: Policy | None = None,
+        make_optimizer: Callable[[RobotModel], ChunkOptimizer] = TrajectoryOptimizer,
+    ):
         """Prepare.
 
         Args:
             options: what to roll out.
             video: keep a frame per observation.
+            policy: this one instead of the one that `options` names.
+            make_optimizer: makes what turns chunks into references; a study may put a peer in its place.
 
         Raises:
             ValueError: unknown task, setting, policy or robot.
@@ -57,7 +74,8 @@ class InprocRunner:
         self._video = video
         self._robot: RobotModel = load_robot(options.robot)
         self._task = make_task(options.task, options.setting)
-        self._policy = load_policy(options.policy, self._robot)
+        self._policy = policy or load_policy(options.policy, self._robot)
+        self._make_optimizer = make_optimizer
         self._world: World | None = None
 
     def _world_of(self, scene: SceneSpec) -> World:
@@ -102,7 +120,7 @@ class InprocRunner:
         robot, policy = self._robot, self._policy
         policy.reset()
         scorer = Scorer(world)
-        optimizer = TrajectoryOptimizer(robot, TrajectoryConfig())
+        optimizer = self._make_optimizer(robot)
         optimizer.reset(world.state())
         controller = WholeBodyController(robot, WbcConfig())
         controller.request_mode(Mode.POLICY)

@@ -26,6 +26,9 @@ from trajectory_optimizer.report import ChunkReport
 
 Array = NDArray[np.float64]
 
+SHORT = 1e-4
+"""s over which slopes of straight lines are taken."""
+
 
 class Method(Protocol):
     """Chunks in, positions out."""
@@ -127,6 +130,11 @@ class Raw:
         """Position of the newest chunk."""
         return self.value(self._chunks[-1], time)
 
+    def rates(self, time: float) -> tuple[Array, Array]:
+        """(COLUMNS,) velocity and acceleration just after `time`, of what `step` gave for it."""
+        velocity = (Raw.step(self, time + SHORT) - Raw.step(self, time)) / SHORT if self.linear else 0.0
+        return velocity + np.zeros(COLUMNS), np.zeros(COLUMNS)
+
 
 class Linear(Raw):
     """Switch to the newest chunk, straight lines between rows (LeRobot's ActionInterpolator)."""
@@ -150,17 +158,24 @@ class Ensembling(Linear):
         values = np.array([self.value(c, time) for c in live])
         return np.asarray(weights @ values / weights.sum())
 
+    def rates(self, time: float) -> tuple[Array, Array]:
+        """Of the mean."""
+        return (self.step(time + SHORT) - self.step(time)) / SHORT, np.zeros(COLUMNS)
+
 
 class Ruckig(Linear):
-    """Ruckig, online: at every tick time-optimal to the chunk's position now, at rest there."""
+    """Ruckig, online: at every tick time-optimal to the chunk's position now, at rest there.
 
-    def __init__(self, setting: Setting) -> None:
+    `limits`: (3, COLUMNS) velocity, acceleration and jerk; None for the synthetic robot's.
+    """
+
+    def __init__(self, setting: Setting, limits: Array | None = None) -> None:
         super().__init__(setting)
+        if limits is None:
+            limits = np.repeat([[VELOCITY], [ACCELERATION], [JERK]], COLUMNS, axis=1)
         self._otg = ruckig.Ruckig(COLUMNS, TICK)
         self._input, self._output = ruckig.InputParameter(COLUMNS), ruckig.OutputParameter(COLUMNS)
-        self._input.max_velocity = [VELOCITY] * COLUMNS
-        self._input.max_acceleration = [ACCELERATION] * COLUMNS
-        self._input.max_jerk = [JERK] * COLUMNS
+        self._input.max_velocity, self._input.max_acceleration, self._input.max_jerk = limits.tolist()
         self._input.synchronization = ruckig.Synchronization.No
 
     def start(self, position: Array) -> None:
@@ -175,3 +190,8 @@ class Ruckig(Linear):
         self._otg.update(self._input, self._output)
         self._output.pass_to_input(self._input)
         return np.array(self._output.new_position)
+
+    def rates(self, time: float) -> tuple[Array, Array]:
+        """Of the last cycle."""
+        del time
+        return np.array(self._input.current_velocity), np.array(self._input.current_acceleration)
