@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from bytemini_core.join import StampJoin
@@ -53,6 +54,18 @@ OBSERVATION_SILENCE = 1.0
 SETTLE_SECONDS = 0.5
 """How long the motion may come to rest by itself after a task's end, before the controller holds."""
 
+MODE_PATIENCE = 1.0
+"""Seconds after which the controller is asked again for a mode."""
+
+
+@dataclass(frozen=True)
+class _ModeRequest:
+    """A mode that was asked for at `asked` (s, monotonic), and what to do with the answer."""
+
+    mode: Mode
+    then: Callable[[str], None]
+    asked: float
+
 
 class PolicyNode(Node):
     """Serves one policy."""
@@ -74,6 +87,7 @@ class PolicyNode(Node):
         self._owned = False
         self._stamp = 0
         self._release_at: int | None = None
+        self._request: _ModeRequest | None = None
         self._heard = dict.fromkeys(self._inputs(), time.monotonic())
         self._join = StampJoin(self._inputs())
 
@@ -219,12 +233,16 @@ class PolicyNode(Node):
         """Ask the controller for a mode; `then` gets the reason when it refuses, else an empty string."""
         self._owned = False
         if not self._set_mode.service_is_ready():
+            self._request = None
             then("the whole-body controller does not answer: is wbc_controller running?")
             return
+        request = self._request = _ModeRequest(mode, then, time.monotonic())
 
         def answered(future: Future) -> None:
-            answer = future.result()
-            then("" if answer.success else f"the controller refuses {mode.value}: {answer.message}")
+            if self._request is request:
+                self._request = None
+                answer = future.result()
+                then("" if answer.success else f"the controller refuses {mode.value}: {answer.message}")
 
         self._set_mode.call_async(SetMode.Request(mode=mode.value)).add_done_callback(answered)
 
@@ -268,6 +286,10 @@ class PolicyNode(Node):
                 self._finish(task, Verdict("FAULTED", f"the controller went to {message.mode}: {reason}"))
 
     def _watch(self) -> None:
+        request = self._request
+        if request is not None and time.monotonic() - request.asked > MODE_PATIENCE:
+            # An answer can be lost while the two sides are still finding each other; asking twice changes nothing.
+            self._request_mode(request.mode, request.then)
         for task, goal in list(self._goals.items()):
             if goal.is_cancel_requested:
                 self._finish(task, Verdict("PREEMPTED", "cancelled"))
