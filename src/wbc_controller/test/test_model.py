@@ -73,7 +73,7 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
         return placement, proximity.rows(axis, origin, placement)
 
     rng = np.random.default_rng(2)
-    checked = 0
+    checked = close = 0
     for _ in range(10):
         q = np.concatenate((rng.normal(size=3) * (0.1, 0.1, 1.0), rng.uniform(robot.lower, robot.upper)))
         placement, (distance, R, _, near) = rows(q)
@@ -82,7 +82,7 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
         for i, pair in enumerate(problem.pairs):
             true = coal_distance(pair.first, at[pair.first.link], pair.second, at[pair.second.link])
             if true > 0.0:
-                assert distance[i] == pytest.approx(true, abs=3e-3 if isinstance(pair.second, Box) else 1e-6)
+                assert distance[i] == pytest.approx(true, abs=1e-6)
         h = 1e-6
         for j, column in enumerate(problem.columns):
             step = np.zeros(len(q))
@@ -93,12 +93,11 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
             ahead, behind = (rows(q + s)[1][0].copy() for s in (step, -step))
             slope = (ahead - behind) / (2 * h)
             for k, row in enumerate(near):
-                # the radius is the margin before the closest points coincide and the normal is lost; a fixed number of
-                # projections leaves the closest point of a box a little off
-                if distance[row] > 0.01:
-                    assert R[k, j] == pytest.approx(slope[row], abs=0.12)
-                    checked += abs(R[k, j] - slope[row]) < 1e-5
+                if distance[row] > 0.01:  # the closest points may leap where bodies are parallel, else it is smooth
+                    checked += 1
+                    close += abs(R[k, j] - slope[row]) < 1e-4
     assert checked > 3000
+    assert close > 0.999 * checked
 
 
 def test_parallel_and_degenerate_segments_have_closest_points() -> None:

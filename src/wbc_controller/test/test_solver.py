@@ -50,6 +50,8 @@ def test_fallback_gives_the_compiled_answer(wild: bool, closeness: float) -> Non
         np.testing.assert_allclose(one.velocity, two.velocity, atol=closeness)
         np.testing.assert_allclose(one.distance, two.distance, atol=1e-12)
         np.testing.assert_allclose(one.info, two.info, atol=1e-9)
+        q = compiled.parameters[problem.layout.fields["q"]]
+        assert compiled.nearest(q) == pytest.approx(fallback.nearest(q), abs=1e-12)
         end = list(one.bound).index(-1)
         np.testing.assert_array_equal(one.bound[: end + 1], two.bound[: end + 1])
     assert iterations > 40

@@ -19,7 +19,8 @@ class WbcConfig:
     reference and the next of the same owner. `max_base_jump`: the same for the base pose (m, rad).
     `blend_time`: shortest take-over from rest to a new owner's reference (s). `base_gain`: feedback on the odometry
     (1/s). `approach`: share of the acceleration limit with which errors are closed, the rest being left for
-    the reference's own acceleration. `self_distance`: distance that bodies of the robot keep (m). `hand_jump`: largest
+    the reference's own acceleration. `self_distance`: distance that bodies of the robot keep
+    (m), `clearance`: that full braking must leave them (m). `hand_jump`: largest
     step of a hand's target from one reference to the next (m; rad: pi times as much). `yielding`: hand error (m; rad:
     pi times as much) from which the status says that the hand was sacrificed. `weights`: of the
     tasks. `compliance`: how the hands yield; None: as stiff as the drives.
@@ -36,6 +37,7 @@ class WbcConfig:
     base_gain: float = 4.0
     approach: float = 0.7
     self_distance: float = 0.02
+    clearance: float = 0.01
     hand_jump: float = 0.25
     yielding: float = 0.01
     weights: Weights = field(default_factory=Weights)

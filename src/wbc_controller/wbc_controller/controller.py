@@ -26,6 +26,7 @@ from .blend import Blend
 from .compliance import Admittance, WrenchObserver
 from .config import WbcConfig
 from .gate import Gate
+from .guard import Guard
 from .hands import HandTarget, exponential
 from .model import Frames, robot_problem
 from .modes import OWNERS, ModeMachine
@@ -74,6 +75,7 @@ class WholeBodyController:
         self._problem = robot_problem(robot, self.config.period)
         self._solver, self.fallback = make_solver(self._problem)
         self._solver.surround(self.config.self_distance, np.zeros((0, ITEM)))
+        self._guard = Guard(self._solver.nearest, robot.acceleration, self.config.clearance, self.config.period)
         self._parameters = {name: self._solver.parameters[where] for name, where in self._problem.layout.fields.items()}
         self._kinematics = Kinematics(robot)
         self._n = len(robot.joint_names)
@@ -303,6 +305,7 @@ class WholeBodyController:
         dt = self.config.period
         reference, target = self._reference, self._target
         active: list[str] = []
+        solution: Solution | None = None
         if reference is None or target is None:
             position = np.concatenate((np.zeros(_BASE), self._position))
             limit = self._velocity_limits[self._modes.mode]
@@ -312,6 +315,22 @@ class WholeBodyController:
             solution = self._solve(t, reference, target)
             velocity, low, high = solution.velocity.copy(), solution.low, solution.high
             active += self._bound(solution)
+        active += self._limit_wrists(velocity, low, high)
+        if solution is not None:
+            present = float(solution.distance[: len(self._problem.pairs)].min(initial=1.0))
+            if not self._guard.allows(self._parameters["q"], velocity, present):
+                brake = np.sign(self._velocity) * np.maximum(np.abs(self._velocity) - self._acceleration * dt, 0.0)
+                velocity[_BASE:] = np.clip(brake, low, high)[_BASE:]
+                self._limit_wrists(velocity, low, high)
+                active.append("braking for clearance")
+        self._change = (velocity - self._velocity) / dt
+        self._velocity = velocity
+        self._position = np.clip(self._position + velocity[_BASE:] * dt, self.robot.lower, self.robot.upper)
+        return tuple(active)
+
+    def _limit_wrists(self, velocity: Array, low: Array, high: Array) -> list[str]:
+        """Bring the wrists' part of `velocity`, in place, to where their discs allow; names the wrists it changed."""
+        changed = []
         for side, pitch, roll in self._wrists:
             p, r = _BASE + pitch, _BASE + roll
             asked = (float(velocity[p]), float(velocity[r]))
@@ -323,15 +342,12 @@ class WholeBodyController:
                 (float(high[p]), float(high[r])),
                 self._rim,
                 float(min(self._acceleration[p], self._acceleration[r])),
-                dt,
+                self.config.period,
             )
             if given != asked:
                 velocity[p], velocity[r] = given
-                active.append(f"{side} wrist range")
-        self._change = (velocity - self._velocity) / dt
-        self._velocity = velocity
-        self._position = np.clip(self._position + velocity[_BASE:] * dt, self.robot.lower, self.robot.upper)
-        return tuple(active)
+                changed.append(f"{side} wrist range")
+        return changed
 
     def _solve(self, t: float, reference: WholeBodyReference, target: Array) -> Solution:
         """Fill in the tick's parameters and solve; a failed solver coasts for `_PATIENCE` ticks, then it is a fault."""

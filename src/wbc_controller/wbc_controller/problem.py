@@ -44,12 +44,12 @@ class Tuning:
     """
 
     dt: float = 0.005
-    approach: tuple[float, float] = (6.0, 30.0)
+    approach: tuple[float, float] = (1.0, 5.0)
     fastest: tuple[float, float] = (1.5, 4.0)
-    collision_gain: float = 0.1
+    collision_gain: float = 0.2
     collision_brake: float = 4.0
     retreat: float = 0.3
-    watch: float = 0.3
+    watch: float = 0.6
     singular: float = 0.012
     damping: float = 0.02
 
@@ -89,7 +89,7 @@ class Problem:
     `columns`: which of the 3 + n variables are the N of the programme, in its order; the others only have their box.
     `turning` (N,): whether the variable turns about its axis (else it slides). `links`: whose placements (rotation 9,
     translation 3) come out, and `carries` (links, N) which variables move each. `pairs`: bodies that must keep apart.
-    `watched`: capsules that keep away from the environment.
+    `watched`: capsules that keep away from the environment. `places`: q -> placement.
     """
 
     function: ca.Function
@@ -101,6 +101,7 @@ class Problem:
     carries: tuple[tuple[bool, ...], ...]
     pairs: tuple[Pair, ...]
     watched: tuple[Capsule, ...]
+    places: ca.Function
     tuning: Tuning
 
 
@@ -223,6 +224,7 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
         carries=tuple(tuple(j in chain for j in columns) for chain in moved),
         pairs=tuple(pairs),
         watched=tuple(watched),
+        places=ca.Function("wbc_places_data", [graph.q], [ca.densify(ca.vertcat(*places))]),
         tuning=tuning,
     )
 

@@ -23,21 +23,29 @@ static void segment_segment(const double *a0, const double *a1, const double *b0
 /* rotation: row-major, columns the box's axes */
 static void segment_box(const double *a0, const double *a1, const double *rotation, const double *centre,
                         const double *half, double *one, double *two) {
-    double start[3] = {0}, along[3] = {0}, on_box[3], s = 0.5;
+    double start[3] = {0}, along[3] = {0}, bends[8] = {0.0, 1.0};
     for (int j = 0; j < 3; j++)
         for (int i = 0; i < 3; i++) {
             start[i] += rotation[3 * j + i] * (a0[j] - centre[j]);
             along[i] += rotation[3 * j + i] * (a1[j] - a0[j]);
         }
-    double scale = 1.0 / (dot(along, along) + TINY);
-    for (int k = 0; k <= PROJECTIONS; k++) {
-        double next = 0.0;
-        for (int i = 0; i < 3; i++) {
-            on_box[i] = fmin(fmax(start[i] + s * along[i], -half[i]), half[i]);
-            next += (on_box[i] - start[i]) * (along[i] * scale);
-        }
-        if (k < PROJECTIONS) s = unit(next);
+    for (int i = 0; i < 3; i++) {
+        double divisor = 1.0 / (fabs(along[i]) < PARALLEL ? PARALLEL : along[i]);
+        bends[2 + i] = unit((-half[i] - start[i]) * divisor);
+        bends[5 + i] = unit((half[i] - start[i]) * divisor);
     }
+    double low = 0.0, high = 1.0, below = -STEEP, above = STEEP;
+    for (int k = 0; k < 8; k++) {
+        double s = bends[k], g = 0.0;
+        for (int i = 0; i < 3; i++) {
+            double point = start[i] + s * along[i];
+            g += (point - fmin(fmax(point, -half[i]), half[i])) * along[i];
+        }
+        if (g <= 0.0) { low = fmax(low, s); below = fmax(below, g); }
+        if (g >= 0.0) { high = fmin(high, s); above = fmin(above, g); }
+    }
+    double s = low - below * (high - low) / fmax(above - below, TINY * TINY), on_box[3];
+    for (int i = 0; i < 3; i++) on_box[i] = fmin(fmax(start[i] + s * along[i], -half[i]), half[i]);
     for (int i = 0; i < 3; i++) {
         one[i] = a0[i] + s * (a1[i] - a0[i]);
         two[i] = centre[i] + dot(rotation + 3 * i, on_box);

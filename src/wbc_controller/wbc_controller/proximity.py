@@ -1,8 +1,8 @@
 """Distances between bodies and the rows that keep them apart; `proximity.c` does the same, number for number.
 
 All distances are between a capsule's segment and a segment or a box, minus the radii: segment to segment in closed form
-(Ericson, "Real-Time Collision Detection", 5.1.9), segment to box by a fixed number of alternating projections between
-the two convex sets. With d the distance, s = d - smallest and n the unit normal, the row on the velocity is
+(Ericson, "Real-Time Collision Detection", 5.1.9), segment to box by the exact root of a piecewise linear slope.
+With d the distance, s = d - smallest and n the unit normal, the row on the velocity is
 
     n' (J_first - J_second) v >= -min(gain s / dt, stopping_speed(s, brake))   for s > 0 (velocity damper, Faverjon and
     n' (J_first - J_second) v >=  min(-gain s / dt, retreat)                   otherwise  Tournassoud, 1987)
@@ -25,10 +25,12 @@ from .problem import Problem
 from .problem import stopping_speed as sx_stopping_speed
 from .shapes import Box, Capsule
 
-PROJECTIONS = 6
 MAX_ITEMS = 32
 ITEM = 16  # of an environment item: rotation 9, centre 3, half edges 3, smallest distance 1
 TINY = 1e-9
+PARALLEL = 1e-12  # m: a segment that moves less along an axis of a box is parallel to its faces
+STEEP = 1e30
+FAR = 1e3  # m
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +102,28 @@ def segment_segment(a0: Array, a1: Array, b0: Array, b1: Array) -> tuple[Array, 
 
 
 def segment_box(a0: Array, a1: Array, rotation: Array, centre: Array, half: Array) -> tuple[Array, Array]:
-    """Closest points of segments (k, 3) and boxes (rotation (k, 3, 3), columns their axes), from the middle."""
+    """Closest points of segments (k, 3) and boxes (rotation (k, 3, 3), columns their axes).
+
+    Half the slope of the squared distance along the segment, g(s) = (p(s) - clamp(p(s))) . p', never falls and is
+    linear between the s at which a coordinate enters or leaves the box: its root lies on the line between the last of
+    these (or an end) with g <= 0 and the first with g >= 0.
+    """
     start = np.einsum("kji,kj->ki", rotation, a0 - centre)
     along = np.einsum("kji,kj->ki", rotation, a1 - a0)
-    scale = along / (_dot(along, along) + TINY)[:, None]
-    s = np.full(len(a0), 0.5)
-    for _ in range(PROJECTIONS):
-        on_box = np.minimum(np.maximum(start + s[:, None] * along, -half), half)
-        s = _unit(_dot(on_box - start, scale))
-    on_box = np.minimum(np.maximum(start + s[:, None] * along, -half), half)
+    divisor = np.where(np.abs(along) < PARALLEL, PARALLEL, along)
+    bends = np.hstack(
+        (np.zeros((len(a0), 1)), np.ones((len(a0), 1)), (-half - start) / divisor, (half - start) / divisor)
+    )
+    low, high = np.zeros(len(a0)), np.ones(len(a0))
+    below, above = np.full(len(a0), -STEEP), np.full(len(a0), STEEP)
+    for bend in _unit(bends).T:
+        point = start + bend[:, None] * along
+        g = _dot(point - np.minimum(np.maximum(point, -half), half), along)
+        low, below = np.where(g <= 0.0, np.maximum(low, bend), low), np.where(g <= 0.0, np.maximum(below, g), below)
+        high, above = np.where(g >= 0.0, np.minimum(high, bend), high), np.where(g >= 0.0, np.minimum(above, g), above)
+    s = low - below * (high - low) / np.maximum(above - below, TINY * TINY)
+    point = start + s[:, None] * along
+    on_box = np.minimum(np.maximum(point, -half), half)
     return a0 + s[:, None] * (a1 - a0), centre + np.einsum("kij,kj->ki", rotation, on_box)
 
 
@@ -245,6 +260,37 @@ def _witnesses(problem: Problem, items: int) -> ca.Function:
     return ca.Function("witnesses", [placement, axis, origin, smallest, environment], dense, {"cse": True})
 
 
+def nearest_of(problem: Problem) -> ca.Function:
+    """Map q (3 + n,) to the smallest distance of all pairs (m), from which `guard` knows whether braking is safe."""
+    t = tables_of(problem)
+    q = ca.SX.sym("q", problem.variables)
+    placement = problem.places(q)
+    distances = [ca.SX(FAR)]
+
+    def at(link: int) -> tuple[ca.SX, ca.SX]:
+        given = placement[12 * link : 12 * link + 12]
+        return ca.reshape(given[:9], 3, 3).T, given[9:]
+
+    def ends(capsule: int) -> tuple[ca.SX, ca.SX]:
+        rotation, translation = at(int(t.capsule_link[capsule]))
+        start, end = (translation + ca.mtimes(rotation, ca.SX(x[capsule])) for x in (t.start, t.end))
+        return start, end
+
+    for first, second in zip(t.first, t.second, strict=True):
+        if second < t.capsules:
+            points = _sx_segments(*ends(first), *ends(second))
+            radii = float(t.radius[first] + t.radius[second])
+        else:
+            box = second - t.capsules
+            rotation, translation = at(int(t.box_link[box]))
+            centre = translation + ca.mtimes(rotation, ca.SX(t.centre[box]))
+            turned = ca.mtimes(rotation, ca.sparsify(ca.SX(t.rotation[box])))
+            points = _sx_box(*ends(first), turned, centre, ca.SX(t.half[box]))
+            radii = float(t.radius[first])
+        distances.append(ca.norm_2(points[0] - points[1]) - radii)
+    return ca.Function("nearest", [q], [ca.mmin(ca.vertcat(*distances))], {"cse": True})
+
+
 def _sx_segments(a0: ca.SX, a1: ca.SX, b0: ca.SX, b1: ca.SX) -> tuple[ca.SX, ca.SX]:
     """`segment_segment` as an expression."""
     u, v, w = a1 - a0, b1 - b0, a0 - b0
@@ -259,11 +305,18 @@ def _sx_segments(a0: ca.SX, a1: ca.SX, b0: ca.SX, b1: ca.SX) -> tuple[ca.SX, ca.
 def _sx_box(a0: ca.SX, a1: ca.SX, rotation: ca.SX, centre: ca.SX, half: ca.SX) -> tuple[ca.SX, ca.SX]:
     """`segment_box` as an expression."""
     start, along = ca.mtimes(rotation.T, a0 - centre), ca.mtimes(rotation.T, a1 - a0)
-    scale = along / (ca.dot(along, along) + TINY)
-    s: ca.SX = ca.SX(0.5)
-    for _ in range(PROJECTIONS):
-        s = _sx_unit(ca.dot(ca.fmin(ca.fmax(start + s * along, -half), half) - start, scale))
-    on_box = ca.fmin(ca.fmax(start + s * along, -half), half)
+    divisor = ca.if_else(ca.fabs(along) < PARALLEL, PARALLEL, along)
+    low, high, below, above = ca.SX(0.0), ca.SX(1.0), ca.SX(-STEEP), ca.SX(STEEP)
+    ends = [ca.SX(0.0), ca.SX(1.0)]
+    for bend in (*ends, *ca.vertsplit((-half - start) / divisor), *ca.vertsplit((half - start) / divisor)):
+        s = _sx_unit(bend)
+        point = start + s * along
+        g = ca.dot(point - ca.fmin(ca.fmax(point, -half), half), along)
+        low, below = ca.if_else(g <= 0.0, ca.fmax(low, s), low), ca.if_else(g <= 0.0, ca.fmax(below, g), below)
+        high, above = ca.if_else(g >= 0.0, ca.fmin(high, s), high), ca.if_else(g >= 0.0, ca.fmin(above, g), above)
+    s = low - below * (high - low) / ca.fmax(above - below, TINY * TINY)
+    point = start + s * along
+    on_box = ca.fmin(ca.fmax(point, -half), half)
     return a0 + s * (a1 - a0), centre + ca.mtimes(rotation, on_box)
 
 
@@ -289,7 +342,8 @@ def c_tables(problem: Problem) -> str:
         "WATCHED": len(t.watched),
         "LINKS": len(problem.links),
         "TURNING": f"{turning}u",
-        "PROJECTIONS": PROJECTIONS,
+        "PARALLEL": PARALLEL,
+        "STEEP": STEEP,
         "MAX_ITEMS": MAX_ITEMS,
         "ITEM": ITEM,
         "TINY": TINY,

@@ -23,7 +23,7 @@ from bytemini_core.types import Array
 from numpy.typing import NDArray
 
 from .problem import Problem
-from .proximity import ITEM, MAX_ITEMS, Proximity, c_tables
+from .proximity import ITEM, MAX_ITEMS, Proximity, c_tables, nearest_of
 
 PRIMAL_TOLERANCE = 1e-9
 SOFTNESS = 1e-6  # DAQP's rho_soft: a soft row yields by this times its multiplier
@@ -68,6 +68,9 @@ class TickSolver(Protocol):
 
     def solve(self) -> Solution:
         """Solve for what stands in `parameters`."""
+
+    def nearest(self, q: Array) -> float:
+        """Smallest distance (m) of all pairs at q (3 + n,)."""
 
     def surround(self, smallest: float, items: Array) -> None:
         """Set the distance (m) that pairs keep, and the environment.
@@ -124,12 +127,15 @@ def tick_source(problem: Problem) -> str:
     """The C source of a problem's tick: generated data function, tables, `proximity.c` and `tick.c`."""
     generator = ca.CodeGenerator("wbc_tick_data.c")
     generator.add(problem.function)
+    generator.add(problem.places)
     function = problem.function
     columns = ", ".join(str(c) for c in problem.columns)
     defines = {
         "wbc_tick_data_SZ_ARG": function.sz_arg(),
         "wbc_tick_data_SZ_RES": function.sz_res(),
         "wbc_tick_data_SZ_IW": function.sz_iw(),
+        "wbc_places_data_SZ_IW": problem.places.sz_iw(),
+        "wbc_places_data_SZ_W": problem.places.sz_w(),
         "wbc_tick_data_SZ_W": function.sz_w(),
         "N": len(problem.columns),
         "VARIABLES": problem.variables,
@@ -158,6 +164,10 @@ class CompiledTick:
         self.parameters = np.zeros(problem.layout.size)
         self._memory = _Memory(problem)
         self._tick = self._library.wbc_tick
+        self._nearest = self._library.wbc_nearest
+        self._nearest.restype = ctypes.c_double
+        self._q = np.zeros(problem.variables)
+        self._q_pointer = ctypes.c_void_p(self._q.ctypes.data)
         self.surround(0.0, np.zeros((0, ITEM)))
 
     def surround(self, smallest: float, items: Array) -> None:
@@ -174,6 +184,11 @@ class CompiledTick:
             void(m.bound.ctypes.data),
         )
         m.solution.distance = m.distances[: m.rows(len(items))]
+
+    def nearest(self, q: Array) -> float:
+        """See `TickSolver`."""
+        self._q[:] = q
+        return float(self._nearest(self._q_pointer))
 
     def solve(self) -> Solution:
         """See `TickSolver`."""
@@ -261,6 +276,10 @@ class FallbackTick:
         for i, array in enumerate(outputs):
             self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
         self.surround(0.0, np.zeros((0, ITEM)))
+        self._q, self._smallest = np.zeros(problem.variables), np.zeros(1)
+        self._nearest, self._find_nearest = nearest_of(problem).buffer()
+        self._nearest.set_arg(0, memoryview(self._q.data))  # type: ignore[call-arg]
+        self._nearest.set_res(0, memoryview(self._smallest.data))  # type: ignore[call-arg]
         self._daqp = ctypes.CDLL(str(_CASADI / "libdaqp.so"))
         self._settings, self._result = _Settings(), _Result()
         self._daqp.daqp_default_settings(ctypes.byref(self._settings))
@@ -268,6 +287,12 @@ class FallbackTick:
         self._settings.iter_limit = ITERATIONS
         self._x, self._multipliers = np.zeros(size), np.zeros(size + MAX_KEPT)
         self._result.x, self._result.lam = self._x.ctypes.data, self._multipliers.ctypes.data
+
+    def nearest(self, q: Array) -> float:
+        """See `TickSolver`."""
+        self._q[:] = q
+        self._find_nearest()
+        return float(self._smallest[0])
 
     def surround(self, smallest: float, items: Array) -> None:
         """See `TickSolver`."""

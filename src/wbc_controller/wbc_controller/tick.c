@@ -26,6 +26,34 @@ static void prepare(void) {
     ready = 1;
 }
 
+static double start[CAPSULES + 1][3], end[CAPSULES + 1][3], turn[BOXES + 1][9], centre[BOXES + 1][3];
+
+static void place_bodies(const double *at) {
+    for (int c = 0; c < CAPSULES; c++) {
+        place(at + 12 * capsule_link[c], capsule_start + 3 * c, start[c]);
+        place(at + 12 * capsule_link[c], capsule_end + 3 * c, end[c]);
+    }
+    for (int b = 0; b < BOXES; b++) {
+        const double *own = at + 12 * box_link[b], *local = box_rotation + 9 * b;
+        place(own, box_centre + 3 * b, centre[b]);
+        for (int i = 0; i < 3; i++)
+            for (int j = 0; j < 3; j++)
+                turn[b][3 * i + j] =
+                    own[3 * i] * local[j] + own[3 * i + 1] * local[3 + j] + own[3 * i + 2] * local[6 + j];
+    }
+}
+
+/* Closest points of capsule a and body b; returns the radii to subtract. */
+static double closest(int a, int b, double *one, double *two) {
+    if (b < CAPSULES) {
+        segment_segment(start[a], end[a], start[b], end[b], one, two);
+        return capsule_radius[a] + capsule_radius[b];
+    }
+    b -= CAPSULES;
+    segment_box(start[a], end[a], turn[b], centre[b], box_half + 3 * b, one, two);
+    return capsule_radius[a];
+}
+
 /* Keep the row just written at `count` if some velocity in the box breaks it; notes whether the one in v does. */
 static int keep(const double *v, double least, int count, int *broken) {
     const double *row = A + count * N;
@@ -60,32 +88,13 @@ int wbc_tick(const double *p, double smallest, const double *items, int item_cou
     for (int i = 0; i < VARIABLES; i++) v[i] = fmin(fmax(p[WANT + i], low[i]), high[i]);
     for (int i = 0; i < N; i++) { lower[i] = low[column[i]]; upper[i] = high[column[i]]; sense[i] = 0; }
 
-    static double start[CAPSULES + 1][3], end[CAPSULES + 1][3], turn[BOXES + 1][9], centre[BOXES + 1][3];
-    for (int c = 0; c < CAPSULES; c++) {
-        place(placement + 12 * capsule_link[c], capsule_start + 3 * c, start[c]);
-        place(placement + 12 * capsule_link[c], capsule_end + 3 * c, end[c]);
-    }
-    for (int b = 0; b < BOXES; b++) {
-        const double *at = placement + 12 * box_link[b], *local = box_rotation + 9 * b;
-        place(at, box_centre + 3 * b, centre[b]);
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                turn[b][3 * i + j] = at[3 * i] * local[j] + at[3 * i + 1] * local[3 + j] + at[3 * i + 2] * local[6 + j];
-    }
+    place_bodies(placement);
     int count = 0, broken = 0, near;
     double one[3], two[3], radii, least;
     for (int r = 0; r < PAIRS && count < MAX_KEPT; r++) {
         int a = pair_first[r], b = pair_second[r];
-        unsigned other;
-        radii = capsule_radius[a];
-        if (b < CAPSULES) {
-            segment_segment(start[a], end[a], start[b], end[b], one, two);
-            radii += capsule_radius[b];
-            other = carries[capsule_link[b]];
-        } else {
-            segment_box(start[a], end[a], turn[b - CAPSULES], centre[b - CAPSULES], box_half + 3 * (b - CAPSULES), one, two);
-            other = carries[box_link[b - CAPSULES]];
-        }
+        radii = closest(a, b, one, two);
+        unsigned other = carries[b < CAPSULES ? capsule_link[b] : box_link[b - CAPSULES]];
         distance[r] = separate(axis, origin, one, two, radii, smallest, carries[capsule_link[a]], other, A + count * N,
                                &least, &near);
         if (near && keep(v, least, count, &broken)) bound[count++] = r;
@@ -121,4 +130,22 @@ int wbc_tick(const double *p, double smallest, const double *items, int item_cou
     }
     bound[binding] = -1;
     return workspace.iterations;
+}
+
+/* Smallest distance of all pairs at q. */
+double wbc_nearest(const double *q) {
+    static casadi_real work[wbc_places_data_SZ_W + 1];
+    static casadi_int integers[wbc_places_data_SZ_IW + 1];
+    static double at[12 * LINKS + 1];
+    const casadi_real *arg[1] = {q};
+    casadi_real *res[1] = {at};
+    double nearest = 1e3;
+    wbc_places_data(arg, res, integers, work, 0);
+    place_bodies(at);
+    for (int r = 0; r < PAIRS; r++) {
+        double one[3], two[3], radii = closest(pair_first[r], pair_second[r], one, two);
+        double away[3] = {one[0] - two[0], one[1] - two[1], one[2] - two[2]};
+        nearest = fmin(nearest, sqrt(dot(away, away)) - radii);
+    }
+    return nearest;
 }

@@ -26,7 +26,7 @@ from wbc_controller.proximity import ITEM
 _CHANGE = 100  # ticks
 
 
-def _wild(robot: RobotModel, rng: np.random.Generator, base: np.ndarray) -> dict[str, Any]:
+def wild_reference(robot: RobotModel, rng: np.random.Generator, base: np.ndarray) -> dict[str, Any]:
     """What the reference asks for until the next change."""
     names: tuple[str, ...] = ()
     position = velocity = np.zeros(0)
@@ -82,7 +82,7 @@ def run_fuzz(robot: RobotModel, ticks: int, seed: int) -> dict[str, Any]:
     for k in range(ticks):
         stamp = round(k * dt * NANOSECONDS)
         if k % _CHANGE == 0:
-            wild = _wild(robot, rng, base)
+            wild = wild_reference(robot, rng, base)
             controller.set_environment(_obstacles(rng, base))
         state = RobotState(stamp, robot.joint_names, q, zero, zero, base)
         reference = WholeBodyReference(stamp, Mode.TELEOP, **wild) if k else None

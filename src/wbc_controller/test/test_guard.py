@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bytemini_core.types import Mode, RobotState, WholeBodyReference
+from bytemini_description.robot import load_robot
+from wbc_controller.benchmarks.fuzz import wild_reference
+from wbc_controller.config import WbcConfig
+from wbc_controller.controller import WholeBodyController
+from wbc_controller.guard import Guard
+
+DT = 0.005
+
+
+def test_guard_brakes_in_time_for_a_wall() -> None:
+    """One joint runs at a wall at 1 m: the guard lets it move as long as braking stops it 0.1 m before."""
+    guard = Guard(lambda q: 1.0 - q[3], np.array((2.0,)), 0.1, DT)
+    q, v = np.array((0.0, 0.0, 0.0, 0.75)), 0.0
+    for _ in range(400):
+        faster = v + 2.0 * DT
+        v = faster if guard.allows(q, np.array((0, 0, 0, faster)), 1.0 - q[3]) else max(v - 2.0 * DT, 0.0)
+        q[3] += v * DT
+    assert 0.88 < q[3] <= 0.9 + 1e-9
+
+
+def test_guard_lets_a_robot_that_is_too_near_move_apart_only() -> None:
+    guard = Guard(lambda q: 1.0 - q[3], np.array((2.0,)), 0.1, DT)
+    q = np.array((0.0, 0.0, 0.0, 0.95))
+    assert guard.allows(q, np.array((0, 0, 0, -0.2)), 0.05)
+    assert not guard.allows(q, np.array((0, 0, 0, 0.2)), 0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_references_never_bring_bodies_together(seed: int) -> None:
+    robot = load_robot("v1" if seed % 2 else "v2")
+    rng = np.random.default_rng(seed)
+    controller = WholeBodyController(robot, WbcConfig(max_jump=1e6, max_base_jump=1e6, hand_jump=1e6))
+    zero, q, nearest = np.zeros(19), robot.home, 1.0
+    for k in range(3000):
+        stamp = round(k * DT * 1e9)
+        if k % 150 == 0:
+            wild = wild_reference(robot, rng, np.zeros(3))
+        state = RobotState(stamp, robot.joint_names, q, zero, zero)
+        reference = WholeBodyReference(stamp, Mode.TELEOP, **wild) if k else None
+        q = controller.update(k * DT, state, reference).joint.position
+        controller.request_mode(Mode.TELEOP)
+        nearest = min(nearest, controller._solver.nearest(np.concatenate((np.zeros(3), q))))
+    assert nearest > 0.0
