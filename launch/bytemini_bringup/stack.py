@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bytemini_description.robot import VERSIONS, load_robot
-from gr3_policy_node.backends import POLICIES
+from gr3_policy_node.backends import policies
 
 SIMULATORS = ("mujoco", "none")
 
@@ -46,7 +46,7 @@ class Option:
 OPTIONS = (
     Option("sim", "mujoco", "what stands where the robot's driver and cameras will: a simulator, or none", SIMULATORS),
     Option("robot", "v1", "version of the robot", VERSIONS),
-    Option("policy", "expert", "which policy serves RunTask", POLICIES),
+    Option("policy", "expert", "which policy serves RunTask", policies()),
     Option("task", "pick_place", "task whose scene the simulator sets up"),
     Option("setting", "basic", "setting of the task"),
     Option("seed", 0, "seed of the scene and of the policy"),

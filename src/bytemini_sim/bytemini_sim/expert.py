@@ -90,6 +90,11 @@ def find(scene: SceneState, name: str, container: bool) -> SceneObject | None:
     return described[0] if len(described) == 1 else None
 
 
+def make_expert(robot: RobotModel, seed: int) -> PickPlaceExpert:
+    """The expert as the policy server asks for it: without noise."""
+    return PickPlaceExpert(robot, seed=seed)
+
+
 class PickPlaceExpert:
     """Puts a named object into a named container. A `Policy` (bytemini_core.types); privileged, simulation only.
 

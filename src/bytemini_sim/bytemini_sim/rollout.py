@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bytemini_core.errors import UserError
 from bytemini_description.robot import VERSIONS
-from gr3_policy_node.backends import POLICIES
+from gr3_policy_node.backends import policies
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bytemini rollout", description=main.__doc__)
     parser.add_argument("--task", default=defaults.task, help=f"one of {', '.join(TASKS)} (default: %(default)s)")
     parser.add_argument("--setting", default=defaults.setting, help="setting of the task (default: %(default)s)")
-    parser.add_argument("--policy", default=defaults.policy, choices=POLICIES, help="default: %(default)s")
+    parser.add_argument("--policy", default=defaults.policy, choices=policies(), help="default: %(default)s")
     parser.add_argument("--robot", default=defaults.robot, choices=VERSIONS, help="default: %(default)s")
     parser.add_argument(
         "--episodes", type=int, default=3, help="how many, from consecutive seeds (default: %(default)s)"

@@ -44,7 +44,7 @@ from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.srv import SetMode
-from gr3_policy_node.backends import POLICIES, load_policy
+from gr3_policy_node.backends import load_policy, policies
 from gr3_policy_node.session import Verdict
 from gr3_policy_node.worker import PolicyWorker, Step, Task, row_status
 
@@ -73,7 +73,7 @@ class PolicyNode(Node):
     def __init__(self) -> None:
         super().__init__("gr3_policy")
         version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
-        name = parameter(self, "policy", "expert", "which policy", choices=POLICIES)
+        name = parameter(self, "policy", "expert", "which policy", choices=policies())
         seed = parameter(self, "seed", 0, "seed of what is random in the policy", bounds=(0, 2**31 - 1))
         self._lockstep = parameter(self, "lockstep", False, "answer every observation, in order")
         self._time_limit = parameter(self, "time_limit", 60.0, "s a task may take by default", bounds=(0.1, 3600.0))
