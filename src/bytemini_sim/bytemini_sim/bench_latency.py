@@ -18,11 +18,13 @@ import numpy as np
 from bytemini_core.errors import UserError
 from bytemini_core.types import Mode
 from bytemini_description.robot import load_robot
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from trajectory_optimizer.benchmarks.peers import OPTIMIZERS
 
+from bytemini_sim import bench_recorded
 from bytemini_sim.episode import RolloutOptions
 from bytemini_sim.expert import PickPlaceExpert
 from bytemini_sim.inproc import InprocRunner
@@ -174,34 +176,22 @@ def rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def table(lines: Sequence[dict[str, Any]]) -> Table:
-    """The rows for the terminal."""
-    made = Table(title="pick and place against latency")
-    for heading in (
-        "expert",
-        "method",
-        "ms",
-        "success",
-        "95 %",
-        "max jerk",
-        "RMS jerk",
-        "limits",
-        "collisions",
-        "refused",
-        "s",
-    ):
-        made.add_column(heading, justify="left" if heading in ("expert", "method") else "right")
-    before = None
+def table(lines: Sequence[dict[str, Any]], expert: str) -> Table:
+    """The rows of one expert for the terminal."""
+    made = Table(title=f"pick and place against latency, {expert} expert", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for heading in ("method", "ms", "done", "95 %", "jerk", "RMS", "limits", "hits", "stops", "s"):
+        made.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    before = ""
     for line in lines:
-        if before not in (None, (line["expert"], line["method"])):
+        if line["expert"] != expert:
+            continue
+        if before not in ("", line["method"]):
             made.add_section()
-        before = (line["expert"], line["method"])
         made.add_row(
-            line["expert"],
-            line["method"],
+            line["method"] if line["method"] != before else "",
             str(line["latency_ms"]),
             f"{line['successes']}/{line['episodes']}",
-            "{:.0%} to {:.0%}".format(*line["ci95"]),
+            "{:.0f}-{:.0f}".format(*(100 * bound for bound in line["ci95"])),
             f"{line['max_jerk_median']:.0f}",
             f"{line['rms_jerk_median']:.1f}",
             str(line["limit_violations"]),
@@ -209,9 +199,11 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
             str(line["refused"]),
             f"{line['seconds_median']:.1f}",
         )
+        before = line["method"]
     made.caption = (
-        "jerk of the joint commands behind the whole-body controller, rad/s^3, medians; limits, collisions: sums; "
-        "refused: runs in which the controller refused a reference; s: median length"
+        "95 %: Wilson interval in %; jerk, RMS: largest and RMS jerk of the joint commands behind the whole-body "
+        "controller, rad/s^3, medians; limits, hits: violations and collisions of all episodes; stops: episodes in "
+        "which the controller refused a reference and held; s: median length"
     )
     return made
 
@@ -268,18 +260,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="finished episodes; those already there are not run again (default: %(default)s)",
     )
+    parser.add_argument("--finished", action="store_true", help="run nothing, show all that the file has")
+    parser.add_argument(
+        "--recorded",
+        type=int,
+        default=3,
+        metavar="N",
+        help="episodes whose chunks are recorded and given to each method again (default: %(default)s)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table's numbers here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG of success against latency here")
     options = parser.parse_args(argv)
-    if options.seeds < 0 or options.noisy < 0 or options.seeds + options.noisy == 0:
-        parser.error(f"--seeds {options.seeds} and --noisy {options.noisy}: expected no less than 0 and at least one")
+    counts = (options.seeds, options.noisy, options.recorded)
+    if min(counts) < 0 or sum(counts) == 0:
+        parser.error("--seeds, --noisy and --recorded: expected no less than 0, and at least one episode")
     console = Console()
-    wanted = list(cases(options.methods, options.seeds, options.noisy))
-    lines = rows(study(wanted, options.runs, console))
-    console.print(table(lines))
+    if options.finished:
+        runs = load(options.runs)
+    else:
+        runs = study(list(cases(options.methods, options.seeds, options.noisy)), options.runs, console)
+    lines = rows(runs)
+    for expert in dict.fromkeys(line["expert"] for line in lines):
+        console.print(table(lines, expert))
+    recorded: list[dict[str, Any]] = []
+    if options.recorded:
+        with console.status("recorded chunks"):
+            for noise in (0.0, 1.0):
+                recorded += bench_recorded.compare(options.methods, options.recorded, noise)
+        console.print(bench_recorded.table(recorded))
     if options.json:
-        options.json.write_text(json.dumps({"rows": lines}, indent=1) + "\n", encoding="utf-8")
-    if options.plot:
+        text = json.dumps({"rows": lines, "recorded": recorded}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.plot and lines:
         plot(options.plot, lines)
         console.print(f"wrote {options.plot}")
     return 0
