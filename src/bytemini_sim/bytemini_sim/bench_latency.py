@@ -216,7 +216,9 @@ def plot(file: Path, lines: Sequence[dict[str, Any]]) -> None:
     from matplotlib import pyplot as plt
 
     experts = list(dict.fromkeys(line["expert"] for line in lines))
-    figure, axes = plt.subplots(2, len(experts), figsize=(1.0 + 4.5 * len(experts), 6.5), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(experts), figsize=(1.0 + 4.5 * len(experts), 6.5), sharex=True, sharey="row", squeeze=False
+    )
     for column, expert in enumerate(experts):
         top, bottom = axes[:, column]
         methods = list(dict.fromkeys(line["method"] for line in lines if line["expert"] == expert))
