@@ -60,11 +60,11 @@ class Episode:
     result: EpisodeResult
     trajectory: Trajectory
     digest: str
-    final_poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     bag: list[tuple[str, bytes, int]] = field(default_factory=list)
     verdict: str = ""
     inference_ms: float = 0.0
+    final_poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def failure_of(success: bool, score_failure: str, verdict: str) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import mujoco
 import numpy as np
 from bytemini_core.types import CAMERAS, SIDES
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
+from bytemini_sim._mujoco import mujoco
 from bytemini_sim.catalogue import Item
 from bytemini_sim.scene import Look, Placed, SceneSpec, Table
 

@@ -34,7 +34,6 @@ from bytemini_core.ros import (
 from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
-from mujoco import MjData
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -45,6 +44,7 @@ from tf2_msgs.msg import TFMessage
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode
+from bytemini_sim._mujoco import mujoco
 from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.scoring import Scorer
 from bytemini_sim.tasks import make_task
@@ -210,7 +210,7 @@ class SimNode(Node):
             self._painting.result()
         self._painting = self._painter.submit(self._paint, self._world.freeze(), now)
 
-    def _paint(self, instant: MjData, now: int) -> None:
+    def _paint(self, instant: mujoco.MjData, now: int) -> None:
         """Draw and publish one set of pictures; in the painter's thread."""
         if self._depth:
             for camera, (image, depth) in self._world.images_and_depth(instant).items():

@@ -8,10 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from bytemini_sim._mujoco import mujoco
 from bytemini_sim.model import HIDDEN_GROUP, ROBOT_GROUP, SCENE_GROUP
 
 _HOW_TO_MEND = (

@@ -52,6 +52,12 @@ READY_SECONDS = 60.0
 STALL_SECONDS = 20.0
 """Seconds of the machine's own clock without progress after which an episode has failed."""
 
+ANSWER_SECONDS = 3.0
+"""Seconds after which a service is asked again."""
+
+QUIET_SECONDS = 0.2
+"""Seconds without a message after which none is under way any more."""
+
 DOMAINS = range(20, 100)
 """ROS domains from which a rollout takes a free one, unless ROS_DOMAIN_ID is set."""
 
@@ -209,16 +215,18 @@ class WireRunner:
     def _keep(self, topic: str, cdr: bytes) -> None:
         self._bag.append((topic, cdr, self._hear(cdr)))
 
-    def _wait(self, future: Any, what: str, on_tick: Callable[[float], None] | None = None, start: int = 0) -> Any:
+    def _wait(self, future: Any, what: str, on_tick: Callable[[float], None] | None = None) -> Any:
         """The result of a future, as long as simulated time goes on."""
-        heard, deadline, told = self._stamp, time.monotonic() + STALL_SECONDS, -1
+        heard, deadline = self._stamp, time.monotonic() + STALL_SECONDS
+        begun, told = 0, -1
         while not future.done():
             self._executor.spin_once(timeout_sec=0.2)
             if self._stamp != heard:
                 heard, deadline = self._stamp, time.monotonic() + STALL_SECONDS
-                if on_tick is not None and (tenth := (self._stamp - start) * 10 // NANOSECONDS) != told:
+                begun = begun or heard
+                if on_tick is not None and (tenth := (heard - begun) * 10 // NANOSECONDS) != told:
                     told = tenth
-                    on_tick((self._stamp - start) / NANOSECONDS)
+                    on_tick((heard - begun) / NANOSECONDS)
             elif time.monotonic() > deadline:
                 self._processes.check()
                 raise StackError(f"{what}: nothing happened for {STALL_SECONDS:g} s, see the logs in {self._logs}")
@@ -227,7 +235,19 @@ class WireRunner:
         return future.result()
 
     def _call(self, client: Any, request: Any) -> Any:
-        return self._wait(client.call_async(request), client.srv_name)
+        """Ask a service; again when no answer comes, which is lost while two sides are still finding each other."""
+        deadline = time.monotonic() + STALL_SECONDS
+        while True:
+            future = client.call_async(request)
+            patience = time.monotonic() + ANSWER_SECONDS
+            while not future.done() and time.monotonic() < patience:
+                self._executor.spin_once(timeout_sec=0.2)
+            if future.done():
+                return future.result()
+            client.remove_pending_request(future)
+            self._processes.check()
+            if time.monotonic() > deadline:
+                raise StackError(f"{client.srv_name} does not answer: see the logs in {self._logs}")
 
     def run(self, seed: int, on_tick: Callable[[float], None] | None = None) -> Episode:
         """One episode.
@@ -251,7 +271,6 @@ class WireRunner:
         if not answer.success:
             raise ValueError(answer.message)
         scene = self._task.sample(seed, o.instruction)
-        self._drain()
         self._bag.clear()
         self._feedback = None
         goal = RunTask.Goal(instruction=answer.instruction, time_limit=scene.time_limit)
@@ -259,9 +278,9 @@ class WireRunner:
         if not handle.accepted:
             raise StackError(f"the policy refuses the task: {answer.instruction!r}")
         self._await_feedback()
-        started, start = time.perf_counter(), self._stamp
+        started = time.perf_counter()
         self._call(self._run_sim, SetBool.Request(data=True))
-        result = self._wait(handle.get_result_async(), "run_task", on_tick, start).result
+        result = self._wait(handle.get_result_async(), "run_task", on_tick).result
         score = self._settle(scene.valid)
         wall = time.perf_counter() - started
         self._drain()
@@ -320,9 +339,13 @@ class WireRunner:
 
     def _drain(self) -> None:
         """Take what is still under way to us."""
-        end = time.monotonic() + 0.2
-        while time.monotonic() < end:
-            self._executor.spin_once(timeout_sec=0.02)
+        end = time.monotonic() + STALL_SECONDS
+        taken = -1
+        while taken != len(self._bag) and time.monotonic() < end:
+            taken = len(self._bag)
+            quiet = time.monotonic() + QUIET_SECONDS
+            while time.monotonic() < quiet:
+                self._executor.spin_once(timeout_sec=QUIET_SECONDS / 4)
 
     def _replay(self, bag: list[tuple[str, bytes, int]]) -> tuple[TrajectoryLog, list[Frame]]:
         """The motion and the pictures that the recorded messages tell."""

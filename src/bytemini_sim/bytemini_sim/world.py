@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, Array, JointCommand, RobotState, SceneObject, SceneState
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
+from bytemini_sim._mujoco import mujoco
 from bytemini_sim.model import BASE_JOINTS, OUTSIDE_CAMERA, PhysicsConfig, build_model
 from bytemini_sim.rendering import Renderer
 from bytemini_sim.scene import SceneSpec
