@@ -287,7 +287,8 @@ def episode_table(report: RolloutReport) -> Table:
     if len(shown) > MOST_ROWS:
         failed = [episode for episode in shown if not episode.success]
         shown = failed[:MOST_ROWS]
-        caption = f"{len(shown)} of {len(failed)} failed episodes; all {len(report.episodes)} are in report.json"
+        caption = f"{len(shown)} of {len(failed)} failed episodes" if failed else "no episode failed"
+        caption += f"; all {len(report.episodes)} are in report.json"
     settings = len({episode.setting for episode in report.episodes}) > 1
     title = f"{report.task} with {report.policy} on {report.robot} ({report.transport})"
     table = Table(title=Text(title), caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
