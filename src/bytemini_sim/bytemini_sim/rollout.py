@@ -102,7 +102,6 @@ def main(argv: list[str]) -> int:
     report = RolloutReport(options.task, options.policy, options.robot, arguments.transport, arguments.seed)
     keep = not arguments.no_video
     try:
-        # A first look at the words before anything starts: what the catalogue has not is refused here.
         _check(options)
         out.mkdir(parents=True, exist_ok=True)
         _roll_out(arguments, options, report, out, keep, console)
@@ -119,8 +118,12 @@ def main(argv: list[str]) -> int:
 
 
 def _check(options: RolloutOptions) -> None:
+    """Refuse bad words and a malformed description before anything is started or written."""
+    from bytemini_description.robot import load_robot
+
     from bytemini_sim.tasks import make_task
 
+    load_robot(options.robot)
     make_task(options.task, options.setting).sample(0, options.instruction)
 
 
