@@ -66,7 +66,7 @@ def project_to_disc(tilt: ArrayLike, limit: float) -> Array:
         (..., 2), the same where it already lies within.
     """
     tilt = np.asarray(tilt, dtype=np.float64)
-    norm = np.sqrt(np.einsum("...i,...i->...", tilt, tilt))[..., None]
+    norm = np.hypot(tilt[..., 0], tilt[..., 1])[..., None]
     projected: Array = tilt * (limit / np.maximum(norm, limit))
     return projected
 

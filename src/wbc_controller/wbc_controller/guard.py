@@ -16,6 +16,8 @@ from bytemini_core.types import Array
 _SAMPLES = 5
 _NEAR = 0.3  # m: farther apart, nothing that the drives can do brings bodies together before the rows act
 
+_LEVER = 1.5  # m: farther from a joint's axis is no body of a robot of this size
+
 
 class Guard:
     """Checks braking paths of the joints; the base carries all bodies and does not matter."""
@@ -37,8 +39,11 @@ class Guard:
         if present > _NEAR:
             return True
         stop = np.abs(rate) / a  # s, after this tick
-        last = float(stop.max())
         least = min(self._clearance, present - 1e-6)
+        # A joint that turns by s on the way to rest brings two bodies nearer by s times its lever at most.
+        if present - _LEVER * float(np.abs(rate) @ (dt + 0.5 * (stop + dt))) >= least:
+            return True
+        last = float(stop.max())
         posture = q.copy()
         for k in range(1, _SAMPLES + 1):
             t = np.minimum(last * k / _SAMPLES, stop)
