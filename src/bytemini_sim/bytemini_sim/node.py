@@ -53,6 +53,9 @@ from bytemini_sim.world import WRIST_LAG, World
 COMMAND_AGE = 0.1
 """Seconds after which, in real time, the driver holds for want of a command."""
 
+CATCH_UP = 0.02
+"""Seconds by which real time may be made up for."""
+
 COMMAND_WAIT = 10.0
 """Seconds of the machine's own clock after which, in lock step, the run is paused for want of a command."""
 
@@ -95,6 +98,7 @@ class SimNode(Node):
         self._episode = 0
         self._running = not self._lockstep
         self._command: JointCommand | None = None
+        self._due = 0.0
         self._join = StampJoin(("joints", "base"))
 
         qos = sensor_qos(self._lockstep)
@@ -138,15 +142,13 @@ class SimNode(Node):
 
     def run(self, executor: StreamExecutor) -> None:
         """Simulate until the context ends."""
-        pace = time.monotonic() - self.now / NANOSECONDS
         while rclpy.ok():
             if not self._running:
                 executor.spin_once(timeout_sec=0.1)
-                pace = time.monotonic() - self.now / NANOSECONDS
                 continue
             episode = self._episode
             self._publish()
-            command = self._await(executor) if self._lockstep else self._newest(executor, pace)
+            command = self._await(executor) if self._lockstep else self._newest(executor)
             if self._running and episode == self._episode:
                 self._world.step(command)
                 self._scorer.update()
@@ -166,10 +168,11 @@ class SimNode(Node):
             executor.spin_once(timeout_sec=0.5)
         return None
 
-    def _newest(self, executor: StreamExecutor, pace: float) -> JointCommand | None:
+    def _newest(self, executor: StreamExecutor) -> JointCommand | None:
         """Real time: wait until this tick is over, then take the newest command unless it is too old."""
-        end = pace + (self.now + self._world.physics.tick) / NANOSECONDS
-        while (left := end - time.monotonic()) > 0:
+        # Time lost to a busy machine is not made up for in a burst, which would outrun the other nodes.
+        self._due = max(self._due + self._world.physics.tick / NANOSECONDS, time.monotonic() - CATCH_UP)
+        while (left := self._due - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=left)
         executor.spin_once(timeout_sec=0)
         if self._command is None or self.now - self._command.stamp > COMMAND_AGE * NANOSECONDS:
