@@ -84,6 +84,7 @@ class PolicyNode(Node):
         self._metadata = policy.metadata
         self._steps: deque[Step] = deque()
         self._goals: dict[Task, ServerGoalHandle] = {}
+        self._latest: Step | None = None
         self._owned = False
         self._stamp = 0
         self._release_at: int | None = None
@@ -174,6 +175,7 @@ class PolicyNode(Node):
             self._chunks.publish(chunk_message(step.chunk))
             if step.task is None:
                 continue
+            self._latest = step
             status = self._status_message(step)
             self._statuses.publish(status)
             goal = self._goals.get(step.task)
@@ -181,7 +183,7 @@ class PolicyNode(Node):
                 continue
             goal.publish_feedback(RunTask.Feedback(task_status=status, elapsed=step.elapsed, chunks=step.chunks))
             if step.verdict is not None:
-                self._finish(step.task, step.verdict, step)
+                self._finish(step.task, step.verdict)
 
     def _status_message(self, step: Step) -> TaskStatusMsg:
         status, confidence = row_status(step.chunk)
@@ -251,11 +253,12 @@ class PolicyNode(Node):
         self._release_at = None
         self._request_mode(Mode.HOLD, lambda refused: self._refuse(refused) if refused else None)
 
-    def _finish(self, task: Task, verdict: Verdict, step: Step | None = None) -> None:
+    def _finish(self, task: Task, verdict: Verdict) -> None:
         self._worker.end(task)
         goal = self._goals.pop(task)
         result = RunTask.Result(status=getattr(RunTask.Result, verdict.status), message=verdict.message)
-        if step is not None:
+        step = self._latest
+        if step is not None and step.task is task:
             result.elapsed, result.chunks = step.elapsed, step.chunks
             result.mean_inference_time = step.mean_inference_time
         self.get_logger().info(f"{verdict.status}: {task.instruction} ({verdict.message})")
