@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,29 @@ def rollout_options(arguments: argparse.Namespace) -> RolloutOptions:
     )
 
 
+class _Interrupt:
+    """Ctrl-C that is not lost where a library swallows the exception it raises (rclpy's callbacks may)."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _on_signal(self, *_: object) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was one."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+
 def main(argv: list[str]) -> int:
     """Give the robot a task in simulation; report, videos, plots and bags go to one folder."""
     arguments = parse(argv)
@@ -137,16 +161,18 @@ def _roll_out(
 ) -> None:
     report.save(out / "report.json")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[clock]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("starting the stack", total=None, clock="")
         with _runner(arguments.transport, options, out, keep) as runner:
             for index in range(arguments.episodes):
+                interrupt.check()
                 seed = arguments.seed + index
                 progress.update(
                     bar, description=f"episode {index + 1} of {arguments.episodes}", total=arguments.episodes
                 )
 
                 def show(seconds: float, bar: object = bar) -> None:
+                    interrupt.check()
                     progress.update(bar, clock=f"{seconds:5.1f} s simulated")  # type: ignore[arg-type]
 
                 episode = runner.run(seed, show)
