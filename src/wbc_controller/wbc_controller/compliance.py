@@ -131,5 +131,5 @@ class WrenchObserver:
     @staticmethod
     def wrench(jacobian: Array, external: Array) -> Array:
         """Wrench (6,) at a point whose arm's Jacobian is (6, k), from the external efforts (k,) of that arm."""
-        solution: Array = np.linalg.solve(jacobian @ jacobian.T + _REGULAR * np.eye(6), jacobian @ external)
-        return solution
+        solution = np.linalg.solve(jacobian @ jacobian.T + _REGULAR * np.eye(6), jacobian @ external)
+        return np.asarray(solution, dtype=np.float64)

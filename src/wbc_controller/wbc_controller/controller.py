@@ -479,9 +479,11 @@ class WholeBodyController:
         v, a, j = self._velocity, self._acceleration, self._jerk
         speed = np.abs(v)
         if self._modes.mode is Mode.ESTOP:
-            return np.sign(v) * np.maximum(speed - a * dt, 0.0)
+            stopping: Array = np.sign(v) * np.maximum(speed - a * dt, 0.0)
+            return stopping
         fade = np.minimum(np.minimum(0.8 * np.sqrt(2.0 * j * speed), a), speed / dt)
-        return v + dt * np.clip(-np.sign(v) * fade, self._change - j * dt, self._change + j * dt)
+        slower: Array = v + dt * np.clip(-np.sign(v) * fade, self._change - j * dt, self._change + j * dt)
+        return slower
 
     def _tracking(self, t: float, reference: WholeBodyReference, target: Array) -> Array:
         """Velocity of the next tick that puts the joints onto the reference, in one tick where they are near it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from bytemini_core.types import NANOSECONDS, Array, RobotState, WholeBodyReference
 from bytemini_description.robot import RobotModel
@@ -114,7 +116,7 @@ class Gate:
             if (known := last.get(hand.frame)) is None:
                 continue
             leap = float(np.linalg.norm(hand.pose[:3] - known.pose[:3]))
-            turn = 2.0 * float(np.arccos(min(1.0, abs(hand.pose[3:] @ known.pose[3:]))))
+            turn = 2.0 * math.acos(min(1.0, abs(float(hand.pose[3:] @ known.pose[3:]))))
             if leap > self._config.hand_jump or turn > np.pi * self._config.hand_jump:
                 return (
                     f"reference of {hand.frame} jumps by {leap:.3f} m, {turn:.3f} rad, at most "

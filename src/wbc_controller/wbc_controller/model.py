@@ -179,8 +179,8 @@ def _distances(pairs: Sequence[Pair], links: Sequence[str], places: ca.Function,
     count = len(postures)
     q = np.hstack((np.zeros((count, BASE)), postures)).T
     found = places.map(count)(q)
-    found = found if isinstance(found, tuple) else (found,)
-    at = {link: np.array(x).reshape(3, count, 4).transpose(1, 0, 2) for link, x in zip(links, found, strict=True)}
+    blocks = found if isinstance(found, tuple) else (found,)
+    at = {link: np.array(x).reshape(3, count, 4).transpose(1, 0, 2) for link, x in zip(links, blocks, strict=True)}
     distances = np.empty((len(pairs), count))
     for i, pair in enumerate(pairs):
         start, end = _ends(pair.first, at)

@@ -166,8 +166,8 @@ class Proximity:
         )
         for i, array in enumerate(inputs):
             self._buffer.set_arg(i, memoryview(array.data))  # type: ignore[call-arg]
-        for i, array in enumerate(outputs):
-            self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
+        for i, result in enumerate(outputs):
+            self._buffer.set_res(i, memoryview(result.reshape(-1).data))  # type: ignore[call-arg]
         first = self._carries[t.capsule_link[np.concatenate((t.first, around))]]
         second = np.zeros_like(first)
         second[:pairs] = self._carries[np.concatenate((t.capsule_link, t.box_link))[t.second]]

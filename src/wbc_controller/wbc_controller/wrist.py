@@ -60,7 +60,7 @@ def limit_wrist(
     length = math.hypot(*slide)
     aim = (0.0, 0.0)
     if length > 0.0:
-        scale = float(stopping_speed(np.float64(length), np.float64(acceleration), dt)) / length
+        scale = float(stopping_speed(np.asarray(length), np.asarray(acceleration), dt)) / length
         aim = (min(max(scale * slide[0], low[0]), high[0]), min(max(scale * slide[1], low[1]), high[1]))
     if viable(aim):
         return aim
