@@ -243,7 +243,7 @@ def cover(solid: Solid) -> tuple[Array, float]:
             centres, radius = cover_box(np.array([0.75 * radius, 0.75 * radius, half]))
         else:
             reach = max(half - radius, 0.0)
-            centres = np.zeros((max(int(np.ceil(2 * reach / radius)), 0) + 1, 3))
+            centres = np.zeros((int(np.ceil(2 * reach / (0.6 * radius))) + 1, 3))
             centres[:, 2] = np.linspace(-reach, reach, len(centres)) if len(centres) > 1 else 0.0
     elif solid.kind == "ellipsoid":
         radius, centres = float(solid.half.max()), np.zeros((1, 3))

@@ -35,6 +35,8 @@ CLEAR_NEAR = 0.004
 """Kept from the table and from the object taken while the open hand passes around it (m)."""
 CLEAR = 0.010
 """Kept from everything else near the grasp and the release (m)."""
+CLEAR_GOOD = 0.020
+"""Better kept there: room for tracking errors and for what the spheres do not cover (m)."""
 CLEAR_FREE = 0.025
 """Kept from everything on the longer ways (m)."""
 CLEAR_SELF = 0.06
@@ -44,6 +46,8 @@ HELD_SLACK = 0.014
 
 GRASPS = 160
 """How many grasps are looked at closely, unless none of them is free."""
+TIGHT = 12
+"""How many grasps in tight places are collected at one place to stand before the next is tried."""
 STANDS = 6
 """How many places to stand are looked at closely."""
 PLACES = 50
@@ -78,7 +82,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Pick:
-    """A feasible grasp: arm paths (n, 7), the base pose (3,) it is made from, and what it holds."""
+    """A feasible grasp: arm paths (n, 7), the base pose (3,) it is made from, and what it holds.
+
+    `key` names its family of similar grasps; `gap` is the least distance from other things on the way in and out (m).
+    """
 
     side: str
     base: Array
@@ -91,6 +98,7 @@ class Pick:
     lift: Array
     held: Held
     key: tuple[int, int]
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -178,8 +186,9 @@ class Planner:
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
         for grid in _STANDS:
-            found = False
-            for stand in self._stands(grid, base, grasps.rotation[best], ways[best], grasps.cost[best], SIDES, lift):
+            found, tight = False, []
+            aims = (grasps.rotation[best], ways[best], grasps.cost[best])
+            for stand in self._stands(grid, base, *aims, SIDES, everything):
                 for side, swivel, index, q in self._reachable(grasps, stand, arms, lift):
                     key = _key(grasps, index, target)
                     if key in avoid:
@@ -191,9 +200,16 @@ class Planner:
                     approach = self._way(
                         Mover(side, self.open[side]), arms[side], pick.descend[0], base, stand, everything
                     )
-                    if approach is not None:
-                        found = True
+                    if approach is None:
+                        continue
+                    found = True
+                    if pick.gap >= CLEAR_GOOD:
                         yield replace(pick, approach=approach)
+                    else:
+                        tight.append(replace(pick, approach=approach))
+                        if len(tight) % TIGHT == 0:
+                            break
+            yield from sorted(tight, key=lambda pick: -pick.gap)
             if found:  # the caller wants others only if none of these will do
                 return
 
@@ -213,25 +229,36 @@ class Planner:
         near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.20]
         solids = Solids(solid for item in near for solid in solids_of(item))
         hand, length = self.body.arms["left"]["hand"], self.arms["left"].hand_length
-        openings = np.zeros(len(grasps))
+        openings, gap = np.zeros(len(grasps)), np.zeros(len(grasps))
         narrow = np.minimum(grasps.width / 2 + 0.009, self.open["left"])
-        for opening in (narrow, np.full(len(grasps), self.open["left"])):
+        wide = np.full(len(grasps), self.open["left"])
+
+        def spheres(opening: Array) -> Array:
             offset = np.broadcast_to(
                 hand.offset + np.array([0.0, 0.0, length]), (len(grasps), *hand.offset.shape)
             ).copy()
             offset[..., 1] += hand.finger * opening[:, None]
-            points = grasps.tcp[:, None] + offset @ np.swapaxes(grasps.rotation, -1, -2)
-            left = np.arange(len(grasps))
+            return np.asarray(grasps.tcp[:, None] + offset @ np.swapaxes(grasps.rotation, -1, -2))
+
+        # Pads that meet another part before the one they are meant for would slip off it.
+        nearly = spheres(grasps.width / 2 + 0.006)
+        meant = (itself.distance(nearly) - hand.radius).min(axis=1) >= 0.0045
+        for opening in (narrow, wide):
+            points = spheres(opening)
+            left, room = np.flatnonzero(meant), np.full(len(grasps), np.inf)
             for back in np.linspace(0.0, STANDOFF, 6):  # the whole way in: a mug's handle is no obstacle at its end
                 shifted = points[left] - back * grasps.approach[left, None]
                 free = (itself.distance(shifted) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
-                left = left[free]
-                if back == 0.0 or back > 0.5 * STANDOFF:
-                    shifted = shifted[free]
-                    left = left[(solids.distance(shifted) - hand.radius).min(axis=1) >= CLEAR]
-            openings[left] = opening[left]
+                left, shifted = left[free], shifted[free]
+                room[left] = np.minimum(room[left], (solids.distance(shifted) - hand.radius).min(axis=1))
+                left = left[room[left] >= CLEAR]
+            # Wide open where that leaves as much room as it takes, or no less than with the fingers half closed.
+            better = left[(room[left] >= CLEAR_GOOD) | (openings[left] == 0.0) | (room[left] >= gap[left])]
+            openings[better], gap[better] = opening[better], room[better]
         keep = openings > 0
-        return grasps.take(keep), openings[keep]
+        crowded = np.maximum(CLEAR_GOOD - gap[keep], 0.0)
+        free = grasps.take(keep)
+        return replace(free, cost=free.cost + 60.0 * crowded), openings[keep]
 
     @staticmethod
     def _via(grasps: Grasps) -> Array:
@@ -240,7 +267,7 @@ class Planner:
         return np.stack([before, grasps.tcp, grasps.tcp + np.array([0.0, 0.0, LIFTS[-1]])], axis=1)
 
     def _stands(
-        self, grid: Array, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], lift: float
+        self, grid: Array, base: Array, rotation: Array, ways: Array, cost: Array, sides: Sequence[str], room: Room
     ) -> list[Array]:
         """The best base poses (3,) from which a tcp can take one of some ways (n, k, 3), each with its cost (n,)."""
         stands = np.concatenate([base[None], grid])
@@ -252,14 +279,28 @@ class Planner:
             effort = np.zeros((len(stands), len(rotation), len(_COARSE)))
             for point in range(ways.shape[1]):
                 R, p = to_base(rotation[None], ways[None, :, point], stands[:, None])
-                q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, lift)
+                q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, room.lift)
                 effort[~valid] = np.inf
                 effort[valid] = np.maximum(effort[valid], self._effort(arm, q[valid]))
-                effort += self._crowding(arm, R, p, lift)[:, :, None]
+                effort += self._crowding(arm, R, p, room.lift)[:, :, None]
             total = np.minimum(total, (effort.min(axis=2) + cost).min(axis=1))
         total += drive
-        order = np.argsort(total, kind="stable")[:STANDS]
-        return [stands[i] for i in order if np.isfinite(total[i])]
+        best: list[Array] = []
+        for i in np.argsort(total, kind="stable"):
+            if not np.isfinite(total[i]) or len(best) == STANDS:
+                break
+            if self._parked(np.linspace(base, stands[i], 5)[1:], room) >= CLEAR:
+                best.append(stands[i])
+        return best
+
+    def _parked(self, bases: Array, room: Room) -> float:
+        """The least distance (m) from solids of both arms at rest, their elbows above all, at base poses (n, 3)."""
+        gap = np.inf
+        for side in SIDES:
+            _, (points, radius) = self._own(side, round(room.lift, 3))
+            placed = to_scene(np.broadcast_to(points, (len(bases), *points.shape)), bases)
+            gap = min(gap, float((room.solids.distance(placed) - radius).min()))
+        return gap
 
     def _reachable(
         self, grasps: Grasps, base: Array, arms: dict[str, Array], lift: float
@@ -329,19 +370,21 @@ class Planner:
             return None
         # The hand was checked before; now the arm behind it.
         pair = np.stack([base, base])
-        if self._clearance(mover, descend[[0, -1]], pair, room) < CLEAR:
+        gap = self._clearance(mover, descend[[0, 4, -1]], np.stack([base] * 3), room)
+        if gap < CLEAR:
             return None
         up = None
         for height in LIFTS:
             rise = np.linspace(0.0, height, 9)[:, None] * [0.0, 0.0, 1.0]
             path = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
-            if path is not None and self._clearance(Mover(side, width / 2), path[[4, 8]], pair, room) >= CLEAR:
-                up = path
+            risen = -np.inf if path is None else self._clearance(Mover(side, width / 2), path[[4, 8]], pair, room)
+            if risen >= CLEAR:
+                up, gap = path, min(gap, risen)
                 break
         if up is None:
             return None
         held = Held.measure(target, rotation, tcp)
-        return Pick(side, base, rotation, tcp, width, opening, descend[:1], descend, up, held, key)
+        return Pick(side, base, rotation, tcp, width, opening, descend[:1], descend, up, held, key, gap)
 
     # -- placing ------------------------------------------------------------------------------------------------------
 
@@ -375,7 +418,8 @@ class Planner:
         best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
         ways = np.stack([drops.tcp, drops.above], axis=1)[best]
         tries = 0
-        for stand in self._stands(_STANDS[0], base, drops.rotation[best], ways, drops.cost[best], (side,), lift):
+        aims = (drops.rotation[best], ways, drops.cost[best])
+        for stand in self._stands(_STANDS[0], base, *aims, (side,), room):
             for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
                 tries += 1
                 if tries > PLACES:
@@ -507,6 +551,8 @@ class Planner:
             # Both ends were chosen for less clearance than a free way keeps: they are not held against it.
             bends = np.linspace(base, stand, len(path))
             found = self._clearance(mover, path[2:-2], bends[2:-2], room)
+            if found >= gap:  # worth a closer look
+                found = min(found, self._clearance(mover, _dense(path[1:-1]), _dense(bends[1:-1]), room))
             if found >= CLEAR_FREE:
                 return path
             if found >= gap:
@@ -597,6 +643,12 @@ def to_scene(points: Array, bases: Array) -> Array:
     turned = points @ np.swapaxes(rotation_z(bases[:, 2]), -1, -2)
     turned[..., :2] += bases[:, None, :2]
     return np.asarray(turned)
+
+
+def _dense(path: Array) -> Array:
+    """A path (n, columns) with three more knots between any two."""
+    at = np.arange(4 * (len(path) - 1) + 1) / 4
+    return np.stack([np.interp(at, np.arange(len(path)), column) for column in path.T], axis=-1)
 
 
 def below(held: Held, rotation: Array) -> Array:
