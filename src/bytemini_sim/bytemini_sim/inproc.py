@@ -22,7 +22,7 @@ from bytemini_core.types import (
 )
 from bytemini_description.robot import RobotModel, load_robot
 from gr3_policy_node.backends import load_policy
-from gr3_policy_node.session import TaskSession, Verdict
+from gr3_policy_node.session import AGREEMENT, TaskSession, Verdict
 from gr3_policy_node.worker import empty_chunk, row_status
 from trajectory_optimizer.interface import ChunkOptimizer
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
@@ -30,7 +30,15 @@ from trajectory_optimizer.schedule import ChunkSchedule
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
-from bytemini_sim.episode import SETTLE_SECONDS, Episode, Frame, RolloutOptions, failure_of
+from bytemini_sim.episode import (
+    OBSERVATION_PERIOD,
+    OUTSIDE_SIZE,
+    SETTLE_SECONDS,
+    Episode,
+    Frame,
+    RolloutOptions,
+    failure_of,
+)
 from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.results.report import EpisodeResult
 from bytemini_sim.results.trajectory import TrajectoryLog
@@ -38,15 +46,6 @@ from bytemini_sim.scene import SceneSpec
 from bytemini_sim.scoring import Scorer
 from bytemini_sim.tasks import make_task
 from bytemini_sim.world import WRIST_LAG, World
-
-OBSERVATION_PERIOD = 0.1
-"""Seconds between observations."""
-
-AGREEMENT = 3
-"""Consecutive chunks that must agree on the end of a task."""
-
-OUTSIDE_SIZE = (480, 640)
-"""Height and width of the outside view."""
 
 
 class InprocRunner:

@@ -45,6 +45,7 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim._mujoco import mujoco
+from bytemini_sim.episode import OBSERVATION_PERIOD, OUTSIDE_SIZE
 from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.scoring import Scorer
 from bytemini_sim.tasks import make_task
@@ -58,9 +59,6 @@ CATCH_UP = 0.02
 
 COMMAND_WAIT = 10.0
 """Seconds of the machine's own clock after which, in lock step, the run is paused for want of a command."""
-
-OUTSIDE_SIZE = (480, 640)
-"""Height and width of the outside view, which is for people."""
 
 
 class SimNode(Node):
@@ -77,7 +75,9 @@ class SimNode(Node):
         self._depth = parameter(self, "depth", False, "also publish aligned depth")
         self._outside = parameter(self, "outside", False, "also publish the view from outside, for videos")
         size = parameter(self, "image_size", 224, "height and width of the pictures, pixels", bounds=(16, 1280))
-        period = parameter(self, "observation_period", 0.1, "s between observations", bounds=(0.005, 10.0))
+        period = parameter(
+            self, "observation_period", OBSERVATION_PERIOD, "s between observations", bounds=(0.005, 10.0)
+        )
         lag = parameter(self, "wrist_lag", False, f"delay wrist commands by the reported {WRIST_LAG} s")
         self._period = round(period * NANOSECONDS)
         scene = make_task(task, setting).sample(seed)
@@ -124,8 +124,8 @@ class SimNode(Node):
         self.create_service(ResetWorld, "sim/reset", self._on_reset)
         self.create_service(ScoreEpisode, "sim/score", self._on_score)
         self.create_service(SetBool, "sim/run", self._on_run)
-        self._description = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
-        self._description.publish(scene_message(self._world.scene_state()))
+        self._layout = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
+        self._layout.publish(scene_message(self._world.scene_state()))
         self.get_logger().info(f"{task}, {setting}, seed {seed}: {scene.instruction}")
 
     def destroy_node(self) -> None:
@@ -280,7 +280,7 @@ class SimNode(Node):
         self._in_painter(self._world.reset, scene)
         self._scorer = Scorer(self._world)
         self._running = not self._lockstep
-        self._description.publish(scene_message(self._world.scene_state()))
+        self._layout.publish(scene_message(self._world.scene_state()))
         response.success, response.instruction = True, scene.instruction
         return response
 

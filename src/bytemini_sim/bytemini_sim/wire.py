@@ -288,8 +288,6 @@ class WireRunner:
         words = "" if result.status == RunTask.Result.TERMINATED else result.message
         bag = list(self._bag)
         trajectory, frames = self._replay(bag)
-        for words_of in score.failure.split("; ") if score.collisions else ():
-            trajectory.event(self._stamp, "collision", words_of)
         return Episode(
             result=EpisodeResult(
                 seed=seed,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,11 +88,13 @@ def test_ctrl_c_leaves_a_valid_report_and_no_process(tmp_path):
         path = out / "report.json"
         if path.is_file() and json.loads(path.read_text())["episodes"]:
             break
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    assert len(children.split()) >= 4, "the nodes should be running"
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 130, printed
     assert "Traceback" not in printed
     report = json.loads((out / "report.json").read_text())
     assert 1 <= report["summary"]["episodes"] < 50
-    left = subprocess.run(["pgrep", "-f", str(out)], capture_output=True, text=True, check=False).stdout.split()
+    left = [child for child in children.split() if Path("/proc", child).exists()]
     assert not left

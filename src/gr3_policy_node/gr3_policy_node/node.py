@@ -45,7 +45,7 @@ from bytemini_msgs.msg import TaskStatus as TaskStatusMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.srv import SetMode
 from gr3_policy_node.backends import load_policy, policies
-from gr3_policy_node.session import Verdict
+from gr3_policy_node.session import AGREEMENT, Verdict
 from gr3_policy_node.worker import PolicyWorker, Step, Task, row_status
 
 OBSERVATION_SILENCE = 1.0
@@ -78,7 +78,7 @@ class PolicyNode(Node):
         self._lockstep = parameter(self, "lockstep", False, "answer every observation, in order")
         self._time_limit = parameter(self, "time_limit", 60.0, "s a task may take by default", bounds=(0.1, 3600.0))
         self._agreement = parameter(
-            self, "agreement", 3, "consecutive chunks that must agree on the end", bounds=(1, 50)
+            self, "agreement", AGREEMENT, "consecutive chunks that must agree on the end", bounds=(1, 50)
         )
         policy = load_policy(name, load_robot(version), seed)
         self._metadata = policy.metadata

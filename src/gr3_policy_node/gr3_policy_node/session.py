@@ -9,6 +9,9 @@ from bytemini_core.types import NANOSECONDS, ActionChunk, TaskStatus
 CONFIDENT = 0.5
 """Least confidence with which a task status counts."""
 
+AGREEMENT = 3
+"""Consecutive chunks that must agree on the end of a task."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -25,7 +28,7 @@ class TaskSession:
     chunks say the same of their first row, which is the row of now.
     """
 
-    def __init__(self, instruction: str, started: int, time_limit: float, agreement: int = 3):
+    def __init__(self, instruction: str, started: int, time_limit: float, agreement: int = AGREEMENT):
         """Begin.
 
         Args:

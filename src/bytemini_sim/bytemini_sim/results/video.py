@@ -355,7 +355,7 @@ def write_video(path: str | Path, episode: Episode) -> None:
         ValueError: the episode has no pictures.
         OSError: the file cannot be written.
     """
-    from bytemini_sim.episode import VIDEO_PERIOD
+    from bytemini_sim.episode import OBSERVATION_PERIOD
     from bytemini_sim.model import OUTSIDE_CAMERA
 
     if not episode.frames:
@@ -364,7 +364,7 @@ def write_video(path: str | Path, episode: Episode) -> None:
     large = OUTSIDE_CAMERA if OUTSIDE_CAMERA in first.views else next(iter(first.views))
     size = film_size(first.views[large], {name: view for name, view in first.views.items() if name != large})
     result = episode.result
-    with EpisodeVideo(path, result.instruction, 1.0 / VIDEO_PERIOD, size) as film:
+    with EpisodeVideo(path, result.instruction, 1.0 / OBSERVATION_PERIOD, size) as film:
         for frame in episode.frames:
             film.add(
                 FrameData(
