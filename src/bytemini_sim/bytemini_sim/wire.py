@@ -61,8 +61,11 @@ QUIET_SECONDS = 0.2
 DOMAINS = range(20, 100)
 """ROS domains from which a rollout takes a free one, unless ROS_DOMAIN_ID is set."""
 
-DISCOVERY_SECONDS = 1.0
-"""How long to look whether somebody else is in a domain."""
+DISCOVERY_SECONDS = 5.0
+"""How long to look whether somebody else is in the domain that the user names."""
+
+GLANCE_SECONDS = 1.0
+"""The same for a domain that is claimed among the rollouts of this machine: a last look, before the next is tried."""
 
 TOPICS: dict[str, type] = {
     "joint_states": JointState,
@@ -147,7 +150,7 @@ class WireRunner:
                 trial.callback(context.try_shutdown)
                 node = rclpy.create_node("rollout", context=context, start_parameter_services=False)
                 trial.callback(node.destroy_node)
-                deadline = time.monotonic() + DISCOVERY_SECONDS
+                deadline = time.monotonic() + (DISCOVERY_SECONDS if stated else GLANCE_SECONDS)
                 while not (company := names & set(node.get_node_names())) and time.monotonic() < deadline:
                     time.sleep(0.05)
                 if not company:
