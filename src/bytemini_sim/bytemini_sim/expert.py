@@ -50,6 +50,8 @@ LOST = 0.035
 """An object this far (m) from where it was in the hand has been lost."""
 PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
+STARTED = 0.002
+"""A robot within this (rad, m) of where a plan starts from rest has not begun it: so long the plan waits for it."""
 ATTEMPTS = 6
 """Grasps begun before giving up."""
 PICKS = 8
@@ -251,6 +253,8 @@ class PickPlaceExpert:
         self.phase = motion.phase(now)
         if pick is None:  # on the way back with nothing to do
             return
+        if not motion.velocity.any() and np.abs(measured - motion.start).max() < STARTED:
+            motion.begin_at(now)  # the first chunk is still on its way
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
         pushed = np.abs(planned - measured)[:14].max() > PUSHED or np.abs(planned - measured)[16:18].max() > 0.08
         if self.phase in _REACHING:

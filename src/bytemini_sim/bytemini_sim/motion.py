@@ -7,7 +7,7 @@ that overlap in time blend into one smooth motion that stays near their common c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from bytemini_core.types import Array
@@ -157,6 +157,12 @@ class Trajectory:
     def when(self, phase: str) -> float:
         """When a phase ends (s), +inf if it is not part of the trajectory."""
         return max((segment.end for segment in self.segments if segment.phase == phase), default=np.inf)
+
+    def begin_at(self, time: float) -> None:
+        """Move all of it in time, so that it starts at `time` (s)."""
+        later = time - self.time
+        self.segments = [replace(segment, start=segment.start + later) for segment in self.segments]
+        self.time = time
 
     def keep(self, phases: set[str]) -> None:
         """Drop every segment of other phases; the caller makes sure that none of them has begun."""

@@ -118,6 +118,18 @@ def test_says_what_it_is(v1):
     assert (metadata.horizon, metadata.dt, metadata.cameras) == (16, 0.1, ())
 
 
+def test_the_plan_waits_for_a_robot_that_has_not_begun(v1):
+    """However late its first chunk arrives, the motion begins at its beginning."""
+    world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
+    expert = PickPlaceExpert(v1)
+    first = expert.infer(observe(world))
+    for _ in range(80):  # 0.4 s of a driver that holds: nothing has arrived
+        world.step(None)
+    late = expert.infer(observe(world))
+    assert late.stamp - first.stamp == 400_000_000
+    np.testing.assert_allclose(late.values, first.values, atol=0.002)
+
+
 def test_needs_the_scene_and_a_sensible_noise(v1, world):
     blind = dataclasses.replace(observe(world), scene=None)
     with pytest.raises(ValueError, match=r"needs Observation\.scene"):
