@@ -228,6 +228,44 @@ class World:
         self._ticks += 1
         self._watch()
 
+    def follow(self, state: RobotState, objects: Array, command: JointCommand | None) -> None:
+        """Stand where another simulator's robot and objects stand after one control tick, in place of `step`.
+
+        No physics of this world takes place: contacts and distances are those of the new posture, velocities of the
+        objects the differences to the last one. So whatever watches a world (scoring) can watch another simulator.
+
+        Args:
+            state: the other robot's joints (any order, all of them) and base; its stamp is not looked at.
+            objects: (n, 7) poses (x, y, z, qx, qy, qz, qw) in odom, in the order of `SceneSpec.placed`.
+            command: what its driver was told in this tick; None for nothing.
+
+        Raises:
+            ValueError: a joint is missing or unknown, or the objects are not those of the scene.
+        """
+        model, data = self.model, self.data
+        if set(state.names) != set(self.robot.joint_names) or objects.shape != self._pose.shape:
+            raise ValueError(
+                f"a state of {len(state.names)} joints and {objects.shape} poses cannot be followed, expected the "
+                f"{len(self._q)} joints of the robot and {self._pose.shape}"
+            )
+        self._take(command)
+        before = data.qpos.copy()
+        order = np.array([state.names.index(name) for name in self.robot.joint_names])
+        data.qpos[self._q] = state.position[order]
+        for side in SIDES:
+            follower = int(model.joint(f"{side}_gripper_mimic_joint").qposadr[0])
+            data.qpos[follower] = state.position[state.names.index(self.robot.gripper_joint(side))]
+        data.qpos[self._base_q] = state.base_pose
+        data.qpos[self._pose] = objects
+        mujoco.mj_differentiatePos(model, data.qvel, self.physics.tick / NANOSECONDS, before, data.qpos)
+        data.qvel[self._v] = state.velocity[order]
+        target, rate, stiffness, damping, effort = self._drive()
+        position, velocity = data.qpos[self._q], data.qvel[self._v]
+        self._asked = stiffness * (target - position) + damping * (rate - velocity) + effort
+        mujoco.mj_forward(model, data)
+        self._ticks += 1
+        self._watch()
+
     def _drive(self) -> Array:
         """(5, 19) what the driver gives to the actuators: target, rate, stiffness, damping, feed-forward."""
         return np.array([self._target, self._rate, self._stiffness, self._damping, self._effort])

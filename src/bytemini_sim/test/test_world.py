@@ -3,7 +3,7 @@ import dataclasses
 import mujoco
 import numpy as np
 import pytest
-from bytemini_core.types import JointCommand
+from bytemini_core.types import JointCommand, RobotState
 from bytemini_description.kinematics import Kinematics
 from bytemini_sim.catalogue import load_catalogue
 from bytemini_sim.model import PhysicsConfig, build_model
@@ -321,3 +321,35 @@ def test_only_neighbours_may_touch(world):
     assert excluded == expected
     shaped = {model.body(int(model.geom_bodyid[g])).name for g in range(model.ngeom) if model.geom_contype[g]}
     assert {"base_link", "torso_link", "left_hand_link", "right_forearm_link", "left_finger_a_link"} <= shaped
+
+
+def test_a_world_that_follows_another_sees_the_same(v1):
+    """Postures, objects, contacts and the robot's measurements of a world that is stepped, in one that only follows."""
+    scene = make_task("pick_place").sample(3)
+    leader, follower = World(v1, scene, cameras=()), World(v1, scene, cameras=())
+    home = v1.home.copy()
+    for tick in range(100):
+        home[v1.indices(["left_shoulder_pitch_joint"])] += 0.002 * np.sin(tick / 20)
+        command = JointCommand(
+            leader.time, v1.joint_names, home, np.zeros(19), v1.stiffness, v1.damping, leader.data.qfrc_bias[leader._v],
+            np.array([0.05, 0.0, 0.1]),
+        )  # fmt: skip
+        leader.step(command)
+        state = leader.state()
+        shuffled = RobotState(
+            0, state.names[::-1], state.position[::-1], state.velocity[::-1], state.effort[::-1], state.base_pose
+        )
+        follower.follow(shuffled, leader.object_poses(), command)
+    np.testing.assert_allclose(follower.state().position, leader.state().position)
+    np.testing.assert_allclose(follower.object_poses(), leader.object_poses())
+    np.testing.assert_allclose(follower.frame("left_tcp"), leader.frame("left_tcp"), atol=1e-9)
+    assert follower.time == leader.time
+    assert follower.limits.position == leader.limits.position == 0
+
+    def touching(world):
+        names = [(world.model.geom(c.geom1).name, world.model.geom(c.geom2).name) for c in world.data.contact]
+        return {names[i] for i in range(len(names)) if world.data.contact[i].dist < 0}
+
+    assert touching(follower) == touching(leader)
+    with pytest.raises(ValueError, match="cannot be followed"):
+        follower.follow(state, leader.object_poses()[:-1], None)
