@@ -7,7 +7,7 @@ section 5.1: 54 seen and 45 unseen objects).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ _DIMENSIONS = {
     "capsule": ("radius", "length"),
 }
 _ROUND_SIDES = 8
+PATTERNS = ("stripes", "checker", "dots")
+INSTANCE = " #"
+"""Between a thing's name and its number where a scene holds several of the same: "coke #2"."""
+
+
+def kind_of(name: str) -> str:
+    """The catalogue's name of a thing in a scene: "coke" of "coke #2"."""
+    return name.split(INSTANCE)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Part:
     """(w, x, y, z), MuJoCo's order."""
     color: Color
     solid: bool
+    pattern: tuple[str, Color] | None = None
+    """One of `PATTERNS` and its second colour; None for a plain surface."""
 
     @property
     def volume(self) -> float:
@@ -112,6 +122,15 @@ class Item:
     round: bool = False
 
     @property
+    def kind(self) -> str:
+        """Its name in the catalogue; instances of a kind differ in `name` only."""
+        return kind_of(self.name)
+
+    def instance(self, number: int) -> Item:
+        """Another one of the same kind, for scenes with several: the first, number 1, keeps the plain name."""
+        return self if number == 1 else replace(self, name=f"{self.kind}{INSTANCE}{number}")
+
+    @property
     def radius(self) -> float:
         """Radius of the upright cylinder that holds it, m."""
         return float(np.hypot(self.size[0], self.size[1]) / 2)
@@ -119,10 +138,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every known thing, by name; `objects` and `containers` in the order of the file."""
+    """Every known thing, by name; `objects` and `containers` in the order of the file.
+
+    `facts`: phrase to the names of all objects that it is true of (common sense, for instructions).
+    """
 
     objects: tuple[Item, ...]
     containers: tuple[Item, ...]
+    facts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def split(self, split: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
         """Objects and containers of one namespace."""
@@ -183,7 +206,16 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     names = [item.name for item in objects + containers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path} holds {', '.join(twice)} more than once; names must be unique")
-    return Catalogue(objects, containers)
+    return Catalogue(objects, containers, _facts(data.get("facts", {}), {item.name for item in objects}, str(path)))
+
+
+def _facts(data: Any, known: set[str], path: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: facts is {data!r}, expected phrases, each with a list of objects")
+    for phrase, names in data.items():
+        if not isinstance(names, list) or not names or set(names) - known:
+            raise ValueError(f"{path}: facts: {phrase!r} is said of {names!r}, expected a list of objects' names")
+    return {str(phrase): tuple(names) for phrase, names in data.items()}
 
 
 def _triple(value: Any, where: str) -> Vector3:
@@ -225,10 +257,7 @@ def _object(entry: Any, colors: dict[str, Color], path: str) -> Item:
     if min(size[0], size[1]) > MAX_GRASP_WIDTH:
         raise ValueError(f"{where} is {min(size[:2]):.3f} m wide at its narrowest, expected at most {MAX_GRASP_WIDTH}")
     centre = (low + high) / 2
-    moved = tuple(
-        Part(p.shape, p.size, _triple(np.subtract(p.position, centre), where), p.quaternion, p.color, p.solid)
-        for p in parts
-    )
+    moved = tuple(replace(part, position=_triple(np.subtract(part.position, centre), where)) for part in parts)
     shape = solid[0].shape if len(solid) == 1 else "compound"
     return Item(name, category, color, split, mass, friction, shape, _triple(size, where), moved)
 
@@ -237,7 +266,7 @@ def _part(raw: Any, colors: dict[str, Color], color: str, where: str) -> Part:
     shape = raw.get("shape") if isinstance(raw, dict) else None
     if shape not in _DIMENSIONS:
         raise ValueError(f"{where} has a part of shape {shape!r}, expected one of {', '.join(_DIMENSIONS)}")
-    known = {"shape", "at", "rpy", "color", "solid", *_DIMENSIONS[shape]}
+    known = {"shape", "at", "rpy", "color", "solid", "pattern", *_DIMENSIONS[shape]}
     if wrong := (raw.keys() - known) | (set(_DIMENSIONS[shape]) - raw.keys()):
         raise ValueError(f"{where}: its {shape} has or lacks {', '.join(sorted(wrong))}, expected {', '.join(known)}")
     match shape:
@@ -261,7 +290,14 @@ def _part(raw: Any, colors: dict[str, Color], color: str, where: str) -> Part:
         _quaternion(_triple(raw.get("rpy", (0, 0, 0)), f"{where}: rpy")),
         colors[part_color],
         bool(raw.get("solid", True)),
+        _pattern(raw["pattern"], colors, where) if "pattern" in raw else None,
     )
+
+
+def _pattern(raw: Any, colors: dict[str, Color], where: str) -> tuple[str, Color]:
+    if not isinstance(raw, dict) or raw.get("kind") not in PATTERNS or raw.get("color") not in colors:
+        raise ValueError(f"{where}: pattern is {raw!r}, expected a kind ({', '.join(PATTERNS)}) and a known color")
+    return raw["kind"], colors[raw["color"]]
 
 
 def _quaternion(rpy: Vector3) -> tuple[float, float, float, float]:

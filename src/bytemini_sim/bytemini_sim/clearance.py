@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bytemini_core.types import Array, SceneObject
 
-from bytemini_sim.catalogue import Item, Part, load_catalogue
+from bytemini_sim.catalogue import Item, Part, kind_of, load_catalogue
 from bytemini_sim.ik import Arm, quaternion_matrix, rotation_x, rotation_y, rotation_z
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def solids_of(item: SceneObject) -> list[Solid]:
 @cache
 def _known(name: str) -> Item | None:
     catalogue = load_catalogue()
-    return next((item for item in catalogue.objects + catalogue.containers if item.name == name), None)
+    return next((item for item in catalogue.objects + catalogue.containers if item.name == kind_of(name)), None)
 
 
 def _solid(part: Part) -> Solid:

@@ -27,6 +27,7 @@ from bytemini_core.types import (
 from numpy.typing import NDArray
 
 from bytemini_sim.clearance import inside_of
+from bytemini_sim.grammar import plain, resolve, things_in
 from bytemini_sim.ik import quaternion_matrix
 from bytemini_sim.motion import Limits, Trajectory
 from bytemini_sim.planner import Held, Pick, Place, Planner, below
@@ -60,10 +61,9 @@ LOOKS = 5
 """Plans that may fail before giving up."""
 
 _INSTRUCTION = re.compile(
-    r"^\s*(?:please\s+)?(?:put|place|move|drop)\s+(?P<object>.+?)\s+(?:in|into|inside|onto|on)\s+(?P<container>.+?)[\s.!]*$",
+    r"^\s*(?:please\s+)?(?:put|place|move|drop)\s+(?P<object>.+)\s+(?:in|into|inside|onto|on)\s+(?P<container>.+?)[\s.!]*$",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"^(?:the|a|an|some|this|that)\s+", re.IGNORECASE)
 
 _REACHING = ("approach", "descend")
 _CARRYING = ("transfer", "lower")
@@ -75,21 +75,13 @@ def parse_instruction(instruction: str) -> tuple[str, str] | None:
     match = _INSTRUCTION.match(instruction)
     if match is None:
         return None
-    return _plain(match["object"]), _plain(match["container"])
-
-
-def _plain(name: str) -> str:
-    return " ".join(_ARTICLE.sub("", name.strip().replace("_", " ")).lower().split())
+    return plain(match["object"]), plain(match["container"])
 
 
 def find(scene: SceneState, name: str, container: bool) -> SceneObject | None:
-    """The object or container that a plain name means: by name, else by a colour and category that only it has."""
-    items = [item for item in scene.objects if item.container == container]
-    by_name = [item for item in items if _plain(item.name) == name]
-    if by_name:
-        return by_name[0]
-    described = [item for item in items if name in (_plain(f"{item.color} {item.category}"), _plain(item.category))]
-    return described[0] if len(described) == 1 else None
+    """The object or container that a phrase means, see `grammar.resolve`."""
+    meant = resolve(name, things_in(scene, container))
+    return scene.find(meant) if meant is not None else None
 
 
 def make_expert(robot: RobotModel, seed: int) -> PickPlaceExpert:
@@ -162,6 +154,7 @@ class PickPlaceExpert:
         self.attempts = 0
         self.intended: ActionChunk | None = None
         self._task = ""
+        self._meant: tuple[SceneObject | None, ...] | None = None
         self._sequence = 0
         self._motion: Trajectory | None = None
         self._frozen: Array | None = None
@@ -221,8 +214,10 @@ class PickPlaceExpert:
         if self.phase in ("invalid", "done"):
             return
         names = parse_instruction(observation.instruction)
-        target = find(scene, names[0], container=False) if names else None
-        container = find(scene, names[1], container=True) if names else None
+        if names is not None and self._meant is None:
+            # Found out once: what is largest stays so, but what is leftmost changes while it is carried.
+            self._meant = tuple(find(scene, name, container=k == 1) for k, name in enumerate(names))
+        target, container = (scene.find(item.name) if item else None for item in self._meant or (None, None))
         if names is None or target is None or container is None:
             self._refuse(names, target, measured)
             return

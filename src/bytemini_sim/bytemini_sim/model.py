@@ -11,8 +11,9 @@ from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
 from bytemini_sim._mujoco import mujoco
-from bytemini_sim.catalogue import Item
+from bytemini_sim.catalogue import Item, Part
 from bytemini_sim.scene import Look, Placed, SceneSpec, Table
+from bytemini_sim.textures import surface, table_top
 
 BASE_JOINTS = ("base_x_joint", "base_y_joint", "base_yaw_joint")
 """The planar base that a simulator adds below base_footprint (world axes)."""
@@ -228,8 +229,9 @@ def _add_room(spec: mujoco.MjSpec, look: Look, pretty: bool) -> None:
     )
     head = spec.visual.headlight
     head.active = 1
-    head.ambient = np.full(3, 0.36 * look.light)
-    head.diffuse = np.full(3, 0.22 * look.light)
+    light = look.light * np.asarray(look.tint)
+    head.ambient = 0.36 * light
+    head.diffuse = 0.22 * light
     head.specular = np.full(3, 0.05)
     for name, lamp, strength in (("lamp", (0.2, -1.2, 2.8), 0.50), ("window", (1.8, 1.6, 2.6), 0.22)):
         spec.worldbody.add_light(
@@ -238,9 +240,20 @@ def _add_room(spec: mujoco.MjSpec, look: Look, pretty: bool) -> None:
             dir=np.subtract((0.5, 0.0, 0.7), lamp),
             type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
             castshadow=pretty and name == "lamp",
-            diffuse=np.full(3, strength * look.light),
+            diffuse=strength * light,
             specular=np.full(3, 0.15),
             ambient=np.zeros(3),
+        )
+    if look.wall is not None:  # behind the table, to be seen only
+        spec.worldbody.add_geom(
+            name="wall",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=(0.05, 4.0, 1.6),
+            pos=(2.6, 0.0, 1.6),
+            rgba=(*look.wall, 1.0),
+            group=SCENE_GROUP,
+            contype=0,
+            conaffinity=0,
         )
     position = np.array([1.75, -1.45, 1.75])
     forward = np.array([0.30, 0.0, 0.78]) - position
@@ -266,7 +279,7 @@ def _material(spec: mujoco.MjSpec, name: str, texture: str, repeat: tuple[float,
 
 
 def _add_table(spec: mujoco.MjSpec, table: Table, look: Look) -> None:
-    pixels = _wood(look)
+    pixels = table_top(look.pattern, look.table, look.table_grain)
     texture = spec.add_texture(
         name="table", type=mujoco.mjtTexture.mjTEXTURE_2D, width=pixels.shape[1], height=pixels.shape[0], nchannel=3
     )
@@ -289,23 +302,6 @@ def _add_table(spec: mujoco.MjSpec, table: Table, look: Look) -> None:
         )
 
 
-@cache
-def _wood(look: Look) -> NDArray[np.uint8]:
-    """(H, W, 3) picture of a table top: soft grain along the width, from the look's two colours."""
-    height, width = 256, 256
-    rng = np.random.default_rng(7)
-    v, u = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    wave = sum(
-        rng.uniform(0.3, 1.0) * np.sin(2 * np.pi * (f * u + rng.uniform(-0.4, 0.4) * np.sin(2 * np.pi * v + p)) + p)
-        for f, p in zip((5, 11, 19, 31), rng.uniform(0, 2 * np.pi, 4), strict=True)
-    )
-    grain = 0.5 + 0.18 * wave + 0.04 * rng.standard_normal((1, width))
-    mix = np.clip(grain, 0.0, 1.0)[..., None]
-    picture = (1 - mix) * np.asarray(look.table) + mix * np.asarray(look.table_grain)
-    pixels: NDArray[np.uint8] = (255 * np.clip(picture, 0, 1)).astype(np.uint8)
-    return pixels
-
-
 _GEOM_TYPES = {
     "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
     "box": mujoco.mjtGeom.mjGEOM_BOX,
@@ -326,11 +322,12 @@ def _add_item(spec: mujoco.MjSpec, placed: Placed) -> None:
     volume = sum(part.volume for part in item.parts if part.solid)
     for part in item.parts:
         geom = body.add_geom(
+            material=_pattern_material(spec, part) if part.pattern else "",
             type=_GEOM_TYPES[part.shape],
             size=part.size,
             pos=part.position,
             quat=part.quaternion,
-            rgba=(*part.color, 1.0),
+            rgba=(1.0, 1.0, 1.0, 1.0) if part.pattern else (*part.color, 1.0),
             group=SCENE_GROUP,
             mass=item.mass * part.volume / volume if part.solid else 0.0,
             contype=int(part.solid),
@@ -341,3 +338,22 @@ def _add_item(spec: mujoco.MjSpec, placed: Placed) -> None:
             geom.condim = 6
         if item.container:
             geom.solref = _CONTAINER_SOLREF
+
+
+def _pattern_material(spec: mujoco.MjSpec, part: Part) -> str:
+    """The material of a part's two colours; made once per model."""
+    assert part.pattern is not None
+    kind, second = part.pattern
+    name = f"{kind} {part.color} {second}"
+    if not any(material.name == name for material in spec.materials):
+        pixels = surface(kind, part.color, second)
+        texture = spec.add_texture(
+            name=name,
+            type=mujoco.mjtTexture.mjTEXTURE_CUBE,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            nchannel=3,
+        )
+        texture.data = pixels.tobytes()
+        _material(spec, name, name, (1.0, 1.0))
+    return name

@@ -14,6 +14,8 @@ from bytemini_core.types import Array
 
 from bytemini_sim.catalogue import Color, Item
 
+TABLE_PATTERNS = ("wood", "plain", "speckle", "belt", "gloss", "planks", "tiles")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -31,7 +33,8 @@ class Table:
 class Look:
     """How a place looks; nothing of it changes physics. Colours are linear RGB in [0, 1].
 
-    `light`: brightness of the lamps relative to the basic room. `wall`: colour of the back wall, seen by the head.
+    `light`: brightness of the lamps relative to the basic room, `tint` their colour. `pattern`: of the table's top,
+    from `table` and `table_grain`, one of `TABLE_PATTERNS`. `wall`: colour of a wall behind the table; None for none.
     """
 
     name: str = "basic"
@@ -41,6 +44,9 @@ class Look:
     floor: tuple[Color, Color] = ((0.46, 0.48, 0.50), (0.40, 0.42, 0.45))
     sky: tuple[Color, Color] = ((0.80, 0.85, 0.90), (0.55, 0.60, 0.66))
     light: float = 1.0
+    tint: Color = (1.0, 1.0, 1.0)
+    pattern: str = "wood"
+    wall: Color | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ class SceneSpec:
     """One episode's scene.
 
     `target`, `destination`: the names the instruction speaks of. With `valid` False at least one of them is not in the
-    scene, and the right answer is to refuse. `time_limit`: simulated seconds the episode may take.
+    scene, and the right answer is to refuse. `time_limit`: simulated seconds the episode may take. `group`: what
+    reports tell apart within a setting: mini-batch, room, kind of phrase.
     """
 
     task: str
@@ -81,6 +88,7 @@ class SceneSpec:
     table: Table = field(default_factory=Table)
     look: Look = field(default_factory=Look)
     time_limit: float = 60.0
+    group: str = ""
 
     @property
     def placed(self) -> tuple[Placed, ...]:

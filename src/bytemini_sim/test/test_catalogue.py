@@ -10,9 +10,9 @@ def test_the_catalogue_offers_enough_and_keeps_training_and_evaluation_apart():
     catalogue = load_catalogue()
     seen, seen_containers = catalogue.split("seen")
     held_out, held_out_containers = catalogue.split("held_out")
-    assert len(seen) >= 24
+    assert len(seen) == 54, "GR-3 report, section 5.1"
     assert len(seen_containers) >= 1
-    assert held_out
+    assert len(held_out) == 45
     assert held_out_containers
     names = Counter(item.name for item in catalogue.objects + catalogue.containers)
     assert max(names.values()) == 1
@@ -60,6 +60,8 @@ BALL = "{shape: sphere, radius: 0.03}"
         (f"[{(APPLE % BALL).replace('split: seen', 'split: mine')}]", "expected seen or held_out"),
         (f"[{(APPLE % BALL).replace('color: red', 'color: octarine')}]", "octarine"),
         (f"[{(APPLE % BALL).replace('mass: 0.1', 'mass: 90')}]", "mass 90"),
+        (f"[{APPLE % '{shape: sphere, radius: 0.03, pattern: {kind: plaid, color: red}}'}]", "expected a kind"),
+        (f"[{APPLE % BALL}]\nfacts: {{round thing: [pear]}}", "'round thing' is said of"),
     ],
 )
 def test_a_malformed_catalogue_is_refused_with_one_line(tmp_path: Path, objects: str, message: str):

@@ -88,7 +88,7 @@ def test_a_thing_on_the_floor_is_lost(world):
 
 
 def test_a_hand_that_stays_near_an_object_has_approached_it(v1):
-    for name, following in (("apple", True), ("teddy bear", False)):
+    for name, following in (("apple", True), ("potato", False)):
         world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
         scorer = Scorer(world)
         for _ in range(60):  # hold it up before the open hand
@@ -100,16 +100,16 @@ def test_a_hand_that_stays_near_an_object_has_approached_it(v1):
         assert result.instruction_following is following
         assert result.milestones["approached"] is following
         if not following:
-            assert result.failure.startswith("approached the teddy bear first; did not approach the apple")
+            assert result.failure.startswith("approached the potato first; did not approach the apple")
 
 
 def test_passing_by_is_not_approaching(world):
     scorer = Scorer(world)
     for _ in range(20):  # 0.1 s
-        put(world, "teddy bear", world.frame("left_tcp")[:3, 3])
+        put(world, "potato", world.frame("left_tcp")[:3, 3])
         world.step(None)
         scorer.update()
-    put(world, "teddy bear", (0.5, 0.0, 0.8))
+    put(world, "potato", (0.5, 0.0, 0.8))
     watch(world, scorer, 0.3)
     assert scorer.first_approached == ""
 
