@@ -1,0 +1,1 @@
+"""The RealSense cameras of the robot, on the topics that the simulator publishes too."""
