@@ -69,7 +69,7 @@ debian_packages() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=("$version-venv")
     [ -f "$header/Python.h" ] || missing+=("$version-dev")
     if command -v dpkg-query >/dev/null; then
-        for name in libegl1 libgl1-mesa-dri libgles2; do # rendering without a display
+        for name in libegl1 libgl1-mesa-dri libgles2 libusb-1.0-0; do # rendering without a display; RealSense cameras
             dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null | grep -qx installed || missing+=("$name")
         done
     fi
