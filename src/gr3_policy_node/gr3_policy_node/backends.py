@@ -79,11 +79,13 @@ def load_policy(choice: str, robot: RobotModel, seed: int = 0, provider: str = "
     if choice.startswith(("ws://", "wss://")):
         from gr3_policy_node.remote import connect
 
-        return connect(choice, robot, os.environ.get(TOKEN_VARIABLE, ""))
+        remote: Policy = connect(choice, robot, os.environ.get(TOKEN_VARIABLE, ""))
+        return remote
     if choice.startswith(REPLAY):
         from gr3_policy_node.replay import load_replay
 
-        return load_replay(Path(choice.removeprefix(REPLAY)).expanduser(), robot)
+        replay: Policy = load_replay(Path(choice.removeprefix(REPLAY)).expanduser(), robot)
+        return replay
     try:
         from gr3.deploy import load_policy as load_checkpoint
     except ModuleNotFoundError as error:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from bytemini_core.types import ActionChunk, Observation, Policy, TaskStatus
+from bytemini_core.types import ActionChunk, Array, Observation, Policy, TaskStatus
+from numpy.typing import NDArray
 
 from gr3_policy_node.session import TaskSession, Verdict
 
@@ -25,9 +26,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Step:
-    """What one observation led to. `verdict` is set by the step that ends the task; `task` None while idle."""
+    """What one observation led to. `verdict` is set by the step that ends the task; `task` None while idle.
+
+    `base`: (x, y, yaw) in odom at the observation.
+    """
 
     chunk: ActionChunk
+    base: Array
     task: Task | None
     verdict: Verdict | None
     elapsed: float
@@ -46,13 +51,28 @@ class PolicyWorker:
     """
 
     def __init__(
-        self, policy: Policy, clock: Callable[[], float], on_step: Callable[[Step], None], answer_all: bool
+        self,
+        policy: Policy,
+        clock: Callable[[], float],
+        on_step: Callable[[Step], None],
+        answer_all: bool,
+        committed: Callable[[Observation], NDArray[np.float32] | None] = lambda _: None,
     ) -> None:
-        """Start the thread. `clock`: seconds, for the inference time."""
+        """Start the thread.
+
+        Args:
+            policy: what infers.
+            clock: seconds, for the inference time.
+            on_step: takes the steps.
+            answer_all: see above.
+            committed: actions that will be executed before the chunk of an observation arrives, None for none; called
+                from the worker's thread when the inference begins.
+        """
         self._policy = policy
         self._clock = clock
         self._on_step = on_step
         self._answer_all = answer_all
+        self._committed = committed
         self._queue: queue.SimpleQueue[Observation | Task | None] = queue.SimpleQueue()
         self._task: Task | None = None
         self._session: TaskSession | None = None
@@ -94,7 +114,8 @@ class PolicyWorker:
         if task is None:
             if not self._answer_all:
                 return None
-            return Step(empty_chunk(observation, self._policy), None, None, 0.0, 0, 0.0, "")
+            idle = empty_chunk(observation, self._policy)
+            return Step(idle, observation.state.base_pose, None, None, 0.0, 0, 0.0, "")
         if self._session is None:
             self._session = TaskSession(task.instruction, observation.stamp, task.time_limit, task.agreement)
         session = self._session
@@ -109,6 +130,7 @@ class PolicyWorker:
             self._task = None
         return Step(
             chunk=chunk,
+            base=observation.state.base_pose,
             task=task,
             verdict=verdict,
             elapsed=session.elapsed(observation.stamp),
@@ -119,7 +141,7 @@ class PolicyWorker:
 
     def _infer(self, observation: Observation, session: TaskSession) -> tuple[ActionChunk, Verdict | None]:
         started = self._clock()
-        inferred = self._policy.infer(observation)
+        inferred = self._policy.infer(observation, self._committed(observation))
         chunk = ActionChunk(
             stamp=observation.stamp,
             sequence=session.chunks,
