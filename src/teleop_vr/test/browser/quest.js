@@ -1,0 +1,85 @@
+// Runs before the page: puts an emulated Quest 3 into the browser, and `quest` to act with it.
+/* global IWER */
+(() => {
+  const device = new IWER.XRDevice(IWER.metaQuest3, { stereoEnabled: true });
+  device.installRuntime({ forceInstall: true }); // Chromium has a navigator.xr of its own
+  const seen = { left: true, right: true };
+  const pulses = [];
+
+  // The emulator calls every pose extrapolated; a real headset only those of hands it does not see.
+  const getPose = XRFrame.prototype.getPose;
+  XRFrame.prototype.getPose = function (space, base) {
+    const pose = getPose.call(this, space, base);
+    const owner = [...this.session.inputSources].find((s) => s.gripSpace === space || s.targetRaySpace === space);
+    if (pose) Object.defineProperty(pose, "emulatedPosition", { value: owner ? !seen[owner.handedness] : false });
+    return pose;
+  };
+  // It keeps the last haptic pulse to itself.
+  const listen = (source) => {
+    const actuator = source.gamepad?.hapticActuators?.[0];
+    if (!actuator || actuator.heard) return;
+    actuator.heard = true;
+    actuator.pulse = (intensity, duration) => {
+      pulses.push({ hand: source.handedness, intensity, duration });
+      return Promise.resolve(true);
+    };
+  };
+  const request = navigator.xr.requestSession.bind(navigator.xr);
+  navigator.xr.requestSession = async (...how) => {
+    const session = await request(...how);
+    quest.session = session;
+    session.addEventListener("inputsourceschange", () => [...session.inputSources].forEach(listen));
+    return session;
+  };
+
+  const quest = {
+    device,
+    seen,
+    pulses,
+    session: null,
+    /** Put a hand (left, right) or the head somewhere: [x, y, z] m, quaternion [x, y, z, w]. */
+    place(what, position, orientation) {
+      const thing = what === "head" ? device : device.controllers[what];
+      thing.position.set(...position);
+      if (orientation) thing.quaternion.set(...orientation);
+    },
+    where(hand) {
+      const { x, y, z } = device.controllers[hand].position;
+      return [x, y, z];
+    },
+    /** Move a hand along a straight line, m, in so many ms. */
+    async move(hand, by, ms) {
+      const from = quest.where(hand);
+      const begin = performance.now();
+      for (;;) {
+        const share = Math.min(1, (performance.now() - begin) / ms);
+        quest.place(hand, from.map((v, i) => v + share * by[i]));
+        if (share === 1) return;
+        await new Promise((resolve) => setTimeout(resolve, 8));
+      }
+    },
+    /** Press a button so far, 0 to 1. */
+    press(hand, button, value = 1) {
+      device.controllers[hand].updateButtonValue(button, value);
+    },
+    async tap(hand, button, ms = 150) {
+      quest.press(hand, button, 1);
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      quest.press(hand, button, 0);
+      await new Promise((resolve) => setTimeout(resolve, 60));
+    },
+    stick(hand, x, y) {
+      device.controllers[hand].updateAxes("thumbstick", x, y);
+    },
+    /** Let go of everything. */
+    rest() {
+      for (const hand of ["left", "right"]) {
+        for (const button of ["trigger", "squeeze", "thumbstick", hand === "left" ? "x-button" : "a-button", hand === "left" ? "y-button" : "b-button"]) {
+          quest.press(hand, button, 0);
+        }
+        quest.stick(hand, 0, 0);
+      }
+    },
+  };
+  globalThis.quest = quest;
+})();

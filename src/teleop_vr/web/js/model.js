@@ -1,0 +1,214 @@
+/**
+ * What the operator is told, from what is known: one pure function that both the desktop page and the panels in the
+ * headset show, so that they never disagree.
+ */
+
+/** @typedef {"ok"|"info"|"warn"|"danger"|"muted"} Tone */
+
+/** Round trip over which the link counts as slow and as bad, ms. */
+const SLOW_MS = 60;
+const BAD_MS = 150;
+const RECORDER = Object.freeze({
+  "": "No recorder",
+  IDLE: "Ready to record",
+  COUNTDOWN: "Get ready",
+  RECORDING: "Recording",
+  SAVING: "Saving",
+  SAVED: "Saved",
+  DISCARDED: "Discarded",
+  ABORTED: "Aborted",
+});
+const LIMITS = Object.freeze({ speed: "speed", acceleration: "acceleration", jump: "jump", reach: "reach" });
+const SIDES = Object.freeze({ left: "Left", right: "Right" });
+
+const number = (v) => (Number.isFinite(v) ? v : null);
+
+/** Milliseconds in words, an en dash where unknown. */
+export const ms = (v) => (number(v) === null ? "–" : `${v < 9.95 ? v.toFixed(1) : Math.round(v)} ms`);
+
+/** Seconds as m:ss. */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(number(seconds) ?? 0));
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/**
+ * Facts that come from the page itself rather than from the robot.
+ * @typedef {object} Page
+ * @property {string} status of the link
+ * @property {string} reason why the link is not open
+ * @property {string} fix what to do about it
+ * @property {number} retryIn s
+ * @property {boolean} fresh the state is of now
+ * @property {number} stateAge s
+ * @property {string} role
+ * @property {string} operator who holds the robot
+ * @property {number|null} roundTrip ms
+ * @property {number|null} frameRate of the headset, 1/s
+ * @property {string} headset why frames stopped or are unusable, "" while all is well
+ * @property {Record<string, number>} cameras age in s of the newest picture by camera; only those that should run
+ *
+ * @param {object|null} state newest of the server
+ * @param {Page} page
+ */
+export function describe(state, page) {
+  const live = page.status === "open" && page.fresh && state !== null;
+  return {
+    live,
+    headline: headline(state, page, live),
+    link: linkOf(page),
+    hands: live ? { left: handOf(state, "left"), right: handOf(state, "right") } : { left: null, right: null },
+    episode: episodeOf(state),
+    prompt: live ? state.prompt : null,
+    warnings: warnings(state, page, live),
+    latency: latencyOf(state, page),
+    buttons: buttonsOf(state, page, live),
+  };
+}
+
+function headline(state, page, live) {
+  if (page.status !== "open") return linkOf(page);
+  if (!live) {
+    const silent = state ? `No news from the robot for ${page.stateAge.toFixed(1)} s` : "Waiting for the robot’s state";
+    return { tone: "warn", text: "Robot silent", detail: silent };
+  }
+  if (state.session === "estop" || state.mode === "ESTOP") {
+    return { tone: "danger", text: "Emergency stop", detail: state.mode_reason || "Reset it once everything is safe." };
+  }
+  switch (state.session) {
+    case "engaged": {
+      const moving = Object.keys(SIDES).filter((side) => state.hands[side].engaged);
+      const text = moving.length === 2 ? "Both hands move" : moving.length ? `${SIDES[moving[0]]} hand moves` : "Robot moves";
+      return { tone: "ok", text, detail: state.mode_reason || "Let go of the grip to hold." };
+    }
+    case "paused":
+      return { tone: "warn", text: "Paused", detail: "The robot holds. Hold Y to go on." };
+    case "lost":
+      return { tone: "warn", text: "Headset lost", detail: "The robot holds. Grip again to go on." };
+    case "ready":
+      if (state.sticks && !state.sticks.neutral) {
+        return { tone: "warn", text: "Let go of all sticks", detail: "They must be at rest before the robot moves." };
+      }
+      return { tone: "info", text: "Ready", detail: state.mode_reason || "Hold a grip to move that hand." };
+    default:
+      return { tone: "muted", text: "No headset", detail: state.mode_reason || "The robot holds." };
+  }
+}
+
+function linkOf(page) {
+  switch (page.status) {
+    case "open":
+      return page.fresh ? { tone: "ok", text: "Connected", detail: "" } : { tone: "warn", text: "Robot silent", detail: "" };
+    case "connecting":
+      return { tone: "info", text: "Connecting", detail: page.reason };
+    case "waiting":
+      return {
+        tone: "warn",
+        text: "Not connected",
+        detail: `${page.reason} The robot holds. Next try in ${Math.ceil(page.retryIn)} s.`.trim(),
+      };
+    case "refused":
+      return { tone: "danger", text: "Refused", detail: `${page.reason} ${page.fix}`.trim() };
+    default:
+      return { tone: "muted", text: "Closed", detail: page.reason };
+  }
+}
+
+function handOf(state, side) {
+  const hand = state.hands[side];
+  const limits = (hand.limited ?? []).map((name) => LIMITS[name] ?? name);
+  const common = { gripper: number(hand.gripper), force: number(hand.force), limits, engaged: hand.engaged };
+  if (!hand.tracked) {
+    const unseen = { tone: state.session === "idle" ? "muted" : "warn", text: state.session === "idle" ? "–" : "not seen" };
+    return { ...common, ...unseen };
+  }
+  if (hand.engaged) {
+    if (limits.length) return { ...common, tone: "warn", text: `limited: ${limits.join(", ")}` };
+    return { ...common, tone: "ok", text: hand.gripper_waiting ? "squeeze to take the gripper" : "moves" };
+  }
+  if (hand.withheld) return { ...common, tone: "warn", text: hand.withheld };
+  return { ...common, tone: "info", text: "holds" };
+}
+
+function episodeOf(state) {
+  const e = state?.episode;
+  if (!e || !e.state) return { state: "", text: RECORDER[""], tone: "muted", title: "No recorder", task: "", countdown: 0, time: "", card: null };
+  const tones = { RECORDING: "danger", COUNTDOWN: "warn", SAVING: "info", SAVED: "ok", ABORTED: "warn" };
+  return {
+    state: e.state,
+    text: RECORDER[e.state] ?? e.state,
+    tone: tones[e.state] ?? "muted",
+    title: `Episode ${e.index}`,
+    saved: `${e.saved} saved`,
+    task: e.task ?? "",
+    countdown: e.state === "COUNTDOWN" ? Math.ceil(e.countdown) : 0,
+    time: e.state === "RECORDING" || e.state === "SAVING" ? clock(e.duration) : "",
+    quality: e.quality ?? "",
+    card: e.scene_card ?? null,
+    dataset: e.dataset ?? "",
+  };
+}
+
+function warnings(state, page, live) {
+  const list = [];
+  if (page.headset) list.push({ tone: "warn", code: "headset", text: page.headset });
+  if (page.status === "open" && !page.fresh && state) {
+    list.push({ tone: "warn", code: "link_stale", text: `Robot state is ${page.stateAge.toFixed(1)} s old` });
+  }
+  if (page.status === "open") {
+    for (const [name, age] of Object.entries(page.cameras)) {
+      const since = Number.isFinite(age) ? `no picture for ${age.toFixed(1)} s` : "no picture yet";
+      list.push({ tone: "warn", code: "camera_stale", text: `${cameraLabel(name)}: ${since}` });
+    }
+  }
+  if (live) {
+    const own = new Set(list.map((w) => w.code));
+    for (const w of state.warnings ?? []) {
+      if (own.has(w.code)) continue; // said already, and fresher
+      list.push({ tone: w.code === "robot" || w.code === "estop" ? "danger" : "warn", code: w.code, text: w.text });
+    }
+    for (const text of state.episode?.warnings ?? []) list.push({ tone: "warn", code: "recorder", text });
+  }
+  return list;
+}
+
+/** Name of a camera for people. */
+export function cameraLabel(name) {
+  const words = name.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+function latencyOf(state, page) {
+  const trip = number(page.roundTrip) ?? number(state?.latency?.rtt_ms);
+  const video = state?.latency?.video_ms ?? {};
+  return {
+    tone: trip === null ? "muted" : trip < SLOW_MS ? "ok" : trip < BAD_MS ? "warn" : "danger",
+    roundTrip: ms(trip),
+    jitter: ms(state?.latency?.jitter_ms),
+    command: ms(state?.latency?.command_ms),
+    frameRate: number(page.frameRate) === null ? "–" : `${Math.round(page.frameRate)} Hz`,
+    video: Object.entries(video).map(([name, value]) => ({ name: cameraLabel(name), text: ms(value) })),
+    videoHead: ms(video.head),
+  };
+}
+
+function buttonsOf(state, page, live) {
+  const no = (why) => ({ enabled: false, why });
+  const yes = { enabled: true, why: "" };
+  const off = page.status === "open" ? "Waiting for the robot’s state" : "Not connected";
+  if (!live) {
+    return { start: no(off), save: no(off), discard: no(off), pause: no(off), estop: page.status === "open" ? yes : no(off), reset: no(off) };
+  }
+  const e = state.episode?.state ?? "";
+  const running = e === "RECORDING" || e === "COUNTDOWN";
+  const stopped = state.session === "estop" || state.mode === "ESTOP";
+  const none = e === "" ? "No recorder is running" : null;
+  return {
+    start: none ? no(none) : stopped ? no("Emergency stop") : running || e === "SAVING" ? no("An episode is under way") : yes,
+    save: none ? no(none) : e === "RECORDING" ? yes : no("Nothing is being recorded"),
+    discard: none ? no(none) : running ? yes : no("Nothing is being recorded"),
+    pause: stopped ? no("Emergency stop") : state.session === "idle" ? no("No headset") : yes,
+    estop: stopped ? no("Already stopped") : yes,
+    reset: stopped ? yes : no("Not stopped"),
+  };
+}
