@@ -1,0 +1,1 @@
+"""Teleoperation of the whole robot from a headset's browser."""
