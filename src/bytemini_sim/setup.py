@@ -20,7 +20,10 @@ setup(
     entry_points={
         "console_scripts": ["sim_node = bytemini_sim.node:main"],
         "bytemini.policies": ["expert = bytemini_sim.expert:make_expert"],
-        "bytemini.commands": ["rollout = bytemini_sim.rollout:main"],
+        "bytemini.commands": [
+            "rollout = bytemini_sim.rollout:main",
+            "eval = bytemini_sim.evaluation.command:main",
+        ],
         "bytemini.benchmarks": [
             "rollout = bytemini_sim.bench_rollout:main",
             "latency = bytemini_sim.bench_latency:main",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bytemini_core.types import TaskStatus
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from bytemini_sim.results.report import EpisodeResult
 from bytemini_sim.results.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from bytemini_sim.scoring import EpisodeScore
 
 SETTLE_SECONDS = 1.0
 """How long things may come to rest after the policy's last word, before the score is taken."""
@@ -57,7 +61,10 @@ class Episode:
 
     `digest`: of the simulated trajectory. `final_poses`: object name to pose (x, y, z, qx, qy, qz, qw) in odom. `bag`:
     (topic, CDR, stamp) of everything that crossed the wire, where there was one. `verdict`: the policy server's words.
-    `inference_ms`: mean time per chunk.
+    `inference_ms`: mean time per chunk. `score`: everything the simulator measured, where it ran in this process.
+    `ended`: the task session's last word (name of a RunTask result). `word_at`, `success_at`: simulated seconds of that
+    word, and from which the task was done and stayed so; None where that never was. `group`, `valid`: as in the
+    scene.
     """
 
     result: EpisodeResult
@@ -68,6 +75,12 @@ class Episode:
     verdict: str = ""
     inference_ms: float = 0.0
     final_poses: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    score: EpisodeScore | None = None
+    ended: str = ""
+    word_at: float | None = None
+    success_at: float | None = None
+    group: str = ""
+    valid: bool = True
 
 
 def failure_of(success: bool, score_failure: str, verdict: str) -> str | None:

@@ -43,8 +43,7 @@ from bytemini_sim.model import OUTSIDE_CAMERA
 from bytemini_sim.results.report import EpisodeResult
 from bytemini_sim.results.trajectory import TrajectoryLog
 from bytemini_sim.scene import SceneSpec
-from bytemini_sim.scoring import Scorer
-from bytemini_sim.tasks import make_task
+from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
 
 
@@ -118,7 +117,7 @@ class InprocRunner:
         world = self._world_of(scene)
         robot, policy = self._robot, self._policy
         policy.reset()
-        scorer = Scorer(world)
+        scorer = make_scorer(world)
         optimizer = self._make_optimizer(robot)
         optimizer.reset(world.state())
         controller = WholeBodyController(robot, WbcConfig())
@@ -134,10 +133,13 @@ class InprocRunner:
         end: int | None = None
         upcoming: WholeBodyReference | None = None
         inference = 0.0
+        word_at: float | None = None
+        success_at: float | None = None
         started = time.perf_counter()
         while True:
             now = world.time
             if verdict is not None and end is None:
+                word_at = now / NANOSECONDS
                 end = now + round(SETTLE_SECONDS * NANOSECONDS)
             if end is not None and now >= end and (scene.valid or scorer.done):
                 break
@@ -170,6 +172,10 @@ class InprocRunner:
             command = controller.update(now / NANOSECONDS, state, reference)
             world.step(command.joint)
             scorer.update()
+            if not scorer.success:
+                success_at = None
+            elif success_at is None:
+                success_at = world.time / NANOSECONDS
             log.append(state, command.joint, command.status, status, confidence, phase)
         wall = time.perf_counter() - started
         score = scorer.result()
@@ -199,6 +205,12 @@ class InprocRunner:
             frames=frames,
             verdict=verdict.message,
             inference_ms=1000.0 * inference / max(session.chunks, 1),
+            score=score,
+            ended=verdict.status,
+            word_at=word_at,
+            success_at=success_at,
+            group=scene.group,
+            valid=scene.valid,
         )
 
 

@@ -47,8 +47,7 @@ from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim._mujoco import mujoco
 from bytemini_sim.episode import OBSERVATION_PERIOD, OUTSIDE_SIZE
 from bytemini_sim.model import OUTSIDE_CAMERA
-from bytemini_sim.scoring import Scorer
-from bytemini_sim.tasks import make_task
+from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
 
 COMMAND_AGE = 0.1
@@ -93,7 +92,7 @@ class SimNode(Node):
         self._painting: Future[None] | None = None
         if cameras or self._outside:
             self._in_painter(self._world.photograph, "head", (16, 16), False)  # no OpenGL: say so now
-        self._scorer = Scorer(self._world)
+        self._scorer = make_scorer(self._world)
         self._offset = 0
         self._episode = 0
         self._running = not self._lockstep
@@ -278,7 +277,7 @@ class SimNode(Node):
         self._episode += 1
         self._command = None
         self._in_painter(self._world.reset, scene)
-        self._scorer = Scorer(self._world)
+        self._scorer = make_scorer(self._world)
         self._running = not self._lockstep
         self._layout.publish(scene_message(self._world.scene_state()))
         response.success, response.instruction = True, scene.instruction

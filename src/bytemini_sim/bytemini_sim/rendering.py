@@ -117,6 +117,17 @@ class Renderer:
             self._context.free()
 
 
+def renderer_name() -> str:
+    """What draws here, as the driver calls itself: pictures of different ones are not the same.
+
+    Raises:
+        RenderError: no usable OpenGL.
+    """
+    _make_current(16, 16)
+    library = importlib.import_module("OpenGL.GL")
+    return f"{(os.environ.get('MUJOCO_GL') or 'egl').lower()}, {library.glGetString(library.GL_RENDERER).decode()}"
+
+
 _shared: Any = None
 
 

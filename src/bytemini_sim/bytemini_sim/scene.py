@@ -89,6 +89,13 @@ class SceneSpec:
     look: Look = field(default_factory=Look)
     time_limit: float = 60.0
     group: str = ""
+    goals: tuple[tuple[str, str], ...] = ()
+    """(object, container) of everything asked for, where it is more than `target` into `destination`."""
+
+    @property
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """(object, container) of everything that has to be brought somewhere; nothing where the right answer is no."""
+        return (self.goals or ((self.target, self.destination),)) if self.valid else ()
 
     @property
     def placed(self) -> tuple[Placed, ...]:

@@ -53,14 +53,16 @@ class Collision:
 class EpisodeScore:
     """The worth of one episode.
 
-    `instruction_following`: the first object a hand approached is the named one (invalid instruction: nothing was
-    manipulated). `success`: the named object ended in the container, released and at rest (invalid instruction: nothing
-    was manipulated within `REFUSAL_SECONDS`). `progress`: share of `MILESTONES` reached, 1 on success. `collisions`:
-    see `Collision`; a pair that parts for less than 0.5 s has collided once. `limit_violations`: `World.limits`.
-    `max_joint_jerk`: rad/s^3, largest over the arm joints' *commanded* positions at every control tick (third
-    difference); `max_measured_jerk`: the same of the *measured* velocities (second difference), contact and all.
-    `failure`: "" on success, else what went wrong. `first_approached`: name of the object, "" for none. `manipulated`:
-    what was moved by more than 0.01 m or 0.2 rad. `final_poses`: name to pose (x, y, z, qx, qy, qz, qw) in odom.
+    `goals`: what became of everything asked for; with several, `milestones` are those that all have reached, and
+    `progress` is the share of goals done (GR-3 report, section 5.2, Flat). `instruction_following`: the first object a
+    hand approached is a named one (invalid instruction: nothing was manipulated). `success`: everything asked for ended
+    in its container, released and at rest (invalid instruction: nothing was manipulated within `REFUSAL_SECONDS`).
+    `progress`: share of `MILESTONES` reached, 1 on success. `collisions`: see `Collision`; a pair that parts for less
+    than 0.5 s has collided once. `limit_violations`: `World.limits`. `max_joint_jerk`: rad/s^3, largest over the arm
+    joints' *commanded* positions at every control tick (third difference); `max_measured_jerk`: the same of the
+    *measured* velocities (second difference), contact and all. `failure`: "" on success, else what went wrong.
+    `first_approached`: name of the object, "" for none. `manipulated`: what was moved by more than 0.01 m or 0.2 rad.
+    `final_poses`: name to pose (x, y, z, qx, qy, qz, qw) in odom.
     """
 
     instruction_following: bool
@@ -78,6 +80,48 @@ class EpisodeScore:
     final_poses: dict[str, tuple[float, ...]]
     sim_seconds: float
     digest: str
+    goals: tuple[GoalScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GoalScore:
+    """What became of one thing asked for: `target` into `destination`."""
+
+    target: str
+    destination: str
+    milestones: dict[str, bool]
+    success: bool
+
+
+@dataclass(slots=True)
+class _Goal:
+    """One thing to bring somewhere, watched: indices into the scene's things, and times in seconds."""
+
+    target: int
+    box: int
+    hands: int
+    held: Array = field(init=False)
+    free: float = 0.0
+    resting: float = 0.0
+    dropped: bool = False
+    milestones: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(MILESTONES, False))
+
+    def __post_init__(self) -> None:
+        self.held = np.zeros(self.hands)
+
+    def let_go(self, dt: float) -> None:
+        """No hand touches it now."""
+        self.held[:] = 0.0
+        self.free += dt
+
+    @property
+    def progress(self) -> float:
+        """Share of the milestones reached; 1 only on success."""
+        if self.resting > 0.0:
+            return 1.0
+        if self.milestones["inside"]:
+            return (len(MILESTONES) - 1) / len(MILESTONES)  # in, but held or still moving
+        return sum(self.milestones.values()) / len(MILESTONES)
 
 
 @dataclass(slots=True)
@@ -124,19 +168,17 @@ class Scorer:
         self._dofs = np.array([int(world.model.joint(f"item/{name}").dofadr[0]) for name in names])
         self._tcps = np.array([world.model.body(f"{side}_tcp").id for side in SIDES])
         self._start = world.object_poses()
-        present = scene.target in names and scene.destination in names
-        self._target = names.index(scene.target) if present and scene.valid else -1
-        self._box = names.index(scene.destination) if present and scene.valid else -1
+        self._goals = [
+            _Goal(names.index(target), names.index(into), len(SIDES))
+            for target, into in scene.asked
+            if target in names and into in names
+        ]
+        self._goal_of = {goal.target: goal for goal in self._goals}
         self._objects = len(scene.objects)
         self._near = np.zeros(self._objects)
-        self._held = np.zeros(len(SIDES))
-        self._free = 0.0
-        self._resting = 0.0
-        self._dropped = False
         self._moved = np.zeros(len(names), dtype=bool)
         self._moved_early = False
         self.first_approached = ""
-        self.milestones = dict.fromkeys(MILESTONES, False)
         self._collisions: list[Collision] = []
         self._last_contact: dict[tuple[int, int], float] = {}
         arms = [*world.robot.arm_joints("left"), *world.robot.arm_joints("right")]
@@ -165,10 +207,8 @@ class Scorer:
                 for name in self._entities
             ]
         )
-        if self._scene.valid:
-            for name in (self._scene.target, self._scene.destination):
-                if name in number:
-                    forbidden[number[name], hand] = forbidden[hand, number[name]] = False
+        for name in {name for goal in self._scene.asked for name in goal} & number.keys():
+            forbidden[number[name], hand] = forbidden[hand, number[name]] = False
         self._forbidden = forbidden
         self._first_item = 2
         items = (np.arange(len(self._entities)) >= self._first_item) & (np.arange(len(self._entities)) < len(names))
@@ -196,40 +236,32 @@ class Scorer:
     def _watch_contacts(self) -> None:
         geoms = self._world.data.contact.geom
         geoms = geoms[self._matters[geoms[:, 0], geoms[:, 1]]]
-        if not len(geoms):
-            self._held[:] = 0.0
-            self._free += self._dt
-            return
-        pairs = self._entity[geoms]
-        bad = self._forbidden[pairs[:, 0], pairs[:, 1]]
-        if bad.any():
-            self._note_collisions(pairs[bad])
-        # An object's contacts with hands: pairs (object, robot link).
-        first, second = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
-        hands = self._hand_of[second]
-        touching = (hands >= 0) & (first >= self._first_item) & (first < self._first_item + self._objects)
-        if not touching.any():
-            self._held[:] = 0.0
-            self._free += self._dt
-            return
-        touched = first[touching] - self._first_item
-        if not self.first_approached:
-            self.first_approached = self._names[int(touched[0])]
-        if self._target < 0:
-            return
-        mine = touched == self._target
-        if not mine.any():
-            self._held[:] = 0.0
-            self._free += self._dt
-            return
-        self._free = 0.0
-        self.milestones["approached"] = True
-        fingers = second[touching][mine]
-        for side in range(len(SIDES)):
-            both = (fingers == self._fingers[side, 0]).any() and (fingers == self._fingers[side, 1]).any()
-            self._held[side] = self._held[side] + self._dt if both else 0.0
-        if self._held.max() >= _GRASP_SECONDS:
-            self.milestones["grasped"] = True
+        touched: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        if len(geoms):
+            pairs = self._entity[geoms]
+            bad = self._forbidden[pairs[:, 0], pairs[:, 1]]
+            if bad.any():
+                self._note_collisions(pairs[bad])
+            # An object's contacts with hands: pairs (object, robot link).
+            first, second = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
+            hands = self._hand_of[second]
+            touching = (hands >= 0) & (first >= self._first_item) & (first < self._first_item + self._objects)
+            touched = first[touching] - self._first_item
+            if len(touched) and not self.first_approached:
+                self.first_approached = self._names[int(touched[0])]
+        for goal in self._goals:
+            mine = touched == goal.target
+            if not mine.any():
+                goal.let_go(self._dt)
+                continue
+            goal.free = 0.0
+            goal.milestones["approached"] = True
+            fingers = second[touching][mine]
+            for side in range(len(SIDES)):
+                both = (fingers == self._fingers[side, 0]).any() and (fingers == self._fingers[side, 1]).any()
+                goal.held[side] = goal.held[side] + self._dt if both else 0.0
+            if goal.held.max() >= _GRASP_SECONDS:
+                goal.milestones["grasped"] = True
 
     def _note_collisions(self, pairs: NDArray[np.intp]) -> None:
         now = self._ticks * self._dt
@@ -247,10 +279,10 @@ class Scorer:
         self._moved |= (np.linalg.norm(poses[:, :3] - self._start[:, :3], axis=1) > _MOVED) | turned
         if self._moved.any() and self._ticks * self._dt <= REFUSAL_SECONDS:
             self._moved_early = True
-        if not self.milestones["approached"] or not self.first_approached:
+        if not self.first_approached or not all(goal.milestones["approached"] for goal in self._goals):
             self._look_for_approach(dt)
-        if self._target >= 0:
-            self._look_at_target(dt)
+        for goal in self._goals:
+            self._look_at_target(goal, dt)
 
     def _look_for_approach(self, dt: float) -> None:
         data, n = self._world.data, self._objects
@@ -263,32 +295,32 @@ class Scorer:
         if self._near[nearest] >= APPROACH_SECONDS - 1e-9:
             if not self.first_approached:
                 self.first_approached = self._names[nearest]
-            if nearest == self._target:
-                self.milestones["approached"] = True
+            if nearest in self._goal_of:
+                self._goal_of[nearest].milestones["approached"] = True
 
-    def _look_at_target(self, dt: float) -> None:
-        data = self._world.data
-        body = self._bodies[self._target]
+    def _look_at_target(self, goal: _Goal, dt: float) -> None:
+        data, milestones = self._world.data, goal.milestones
+        body = self._bodies[goal.target]
         centre, rotation = data.xpos[body], data.xmat[body].reshape(3, 3)
-        reach = float(np.abs(rotation[2]) @ self._half[self._target])
-        held = self._free < 0.1
-        if held and centre[2] - self._start[self._target, 2] > _LIFT_HEIGHT and self.milestones["grasped"]:
-            self.milestones["lifted"] = True
-        over, inside = self._where(centre, reach)
-        if over and self.milestones["lifted"]:
-            self.milestones["over"] = True
-        dof = self._dofs[self._target]
+        reach = float(np.abs(rotation[2]) @ self._half[goal.target])
+        held = goal.free < 0.1
+        if held and centre[2] - self._start[goal.target, 2] > _LIFT_HEIGHT and milestones["grasped"]:
+            milestones["lifted"] = True
+        over, inside = self._where(goal, centre, reach)
+        if over and milestones["lifted"]:
+            milestones["over"] = True
+        dof = self._dofs[goal.target]
         slow = float(np.linalg.norm(data.qvel[dof : dof + 3])) < _REST_SPEED
-        settled = inside and self._free > _RELEASE_SECONDS and slow
-        self._resting = self._resting + dt if settled else 0.0
-        self.milestones["inside"] = inside
-        if self.milestones["lifted"] and not held and not over:
-            self._dropped = True
+        settled = inside and goal.free > _RELEASE_SECONDS and slow
+        goal.resting = goal.resting + dt if settled else 0.0
+        milestones["inside"] = inside
+        if milestones["lifted"] and not held and not over:
+            goal.dropped = True
 
-    def _where(self, centre: Array, reach: float) -> tuple[bool, bool]:
+    def _where(self, goal: _Goal, centre: Array, reach: float) -> tuple[bool, bool]:
         """Whether the target is over the container's opening, and whether its lowest point is below the rim."""
-        data, item = self._world.data, self._scene.placed[self._box].item
-        body = self._bodies[self._box]
+        data, item = self._world.data, self._scene.placed[goal.box].item
+        body = self._bodies[goal.box]
         rotation = data.xmat[body].reshape(3, 3)
         local = rotation.T @ (centre - data.xpos[body])
         half = np.array(item.inner[:2]) / 2
@@ -306,26 +338,34 @@ class Scorer:
         return self._ticks * self._dt
 
     @property
+    def milestones(self) -> dict[str, bool]:
+        """Milestone to whether everything asked for has reached it."""
+        return {name: bool(self._goals) and all(g.milestones[name] for g in self._goals) for name in MILESTONES}
+
+    @property
     def phase(self) -> str:
         """The furthest milestone reached, "" for none."""
-        return next((name for name in reversed(MILESTONES) if self.milestones[name]), "")
+        reached = self.milestones
+        return next((name for name in reversed(MILESTONES) if reached[name]), "")
 
     @property
     def success(self) -> bool:
         """Whether the episode is a success as things stand now."""
-        if self._target < 0:
+        if not self._goals:
             return not self._moved_early
-        return self._resting > 0.0
+        return all(goal.resting > 0.0 for goal in self._goals)
 
     @property
     def done(self) -> bool:
         """Whether the verdict is in: success, or what can no longer become one."""
-        if self._target < 0:
+        if not self._goals:
             return self._moved_early or self.seconds >= REFUSAL_SECONDS
-        return self.success or self._target_height() < self._scene.table.height - 0.05
+        return self.success or any(self._fallen(goal) for goal in self._goals)
 
-    def _target_height(self) -> float:
-        return float(self._world.data.xpos[self._bodies[self._target], 2])
+    def _fallen(self, goal: _Goal) -> bool:
+        """Whether it lies deeper than table and container: on the floor."""
+        floor = min(self._scene.table.height, float(self._start[goal.box, 2])) - 0.05
+        return float(self._world.data.xpos[self._bodies[goal.target], 2]) < floor
 
     @property
     def manipulated(self) -> tuple[str, ...]:
@@ -335,13 +375,14 @@ class Scorer:
     def result(self) -> EpisodeScore:
         """The verdict as things stand now."""
         success = self.success
-        if self._target < 0:
+        if not self._goals:
             following, progress = success, float(success)
         else:
-            following = self.first_approached == self._scene.target
-            progress = 1.0 if success else sum(self.milestones.values()) / len(MILESTONES)
-            if not success and self.milestones["inside"]:
-                progress = (len(MILESTONES) - 1) / len(MILESTONES)  # in, but held or still moving
+            asked = {self._names[goal.target] for goal in self._goals}
+            following = self.first_approached in asked
+            each = [goal.progress for goal in self._goals]
+            # One thing counts by its milestones, several by what is done (GR-3 report, section 5.2, Flat).
+            progress = each[0] if len(each) == 1 else sum(p == 1.0 for p in each) / len(each)
         limits = self._world.limits
         poses = self._world.object_poses()
         return EpisodeScore(
@@ -360,27 +401,38 @@ class Scorer:
             final_poses={name: tuple(pose.tolist()) for name, pose in zip(self._names, poses, strict=True)},
             sim_seconds=round(self.seconds, 6),
             digest=self._world.digest(),
+            goals=tuple(
+                GoalScore(self._names[goal.target], self._names[goal.box], dict(goal.milestones), goal.resting > 0.0)
+                for goal in self._goals
+            ),
         )
 
     def _failure(self) -> str:
-        if self._target < 0:
+        if not self._goals:
             return f"manipulated {', '.join(self.manipulated)} although the instruction was invalid"
-        target, into = self._scene.target, self._scene.destination
-        reached = self.milestones
-        wrong = self.first_approached and self.first_approached != target
+        wrong = self.first_approached and self._names.index(self.first_approached) not in self._goal_of
         prefix = f"approached the {self.first_approached} first; " if wrong else ""
-        if self._target_height() < self._scene.table.height - 0.05:
-            return f"{prefix}the {target} fell off the table"
+        missing = [goal for goal in self._goals if goal.resting == 0.0]
+        words = "; ".join(self._shortfall(goal) for goal in missing[:3])
+        if len(self._goals) > 1:
+            prefix += f"{len(missing)} of {len(self._goals)} not done: "
+        return prefix + words
+
+    def _shortfall(self, goal: _Goal) -> str:
+        target, into = self._names[goal.target], self._names[goal.box]
+        reached = goal.milestones
+        if self._fallen(goal):
+            return f"the {target} fell off the table"
         if reached["inside"]:
-            return f"{prefix}the {target} is in the {into} but not released and at rest"
-        if self._dropped:
-            return f"{prefix}dropped the {target} outside the {into}"
+            return f"the {target} is in the {into} but not released and at rest"
+        if goal.dropped:
+            return f"dropped the {target} outside the {into}"
         if reached["over"]:
-            return f"{prefix}the {target} was over the {into} but did not end inside"
+            return f"the {target} was over the {into} but did not end inside"
         if reached["lifted"]:
-            return f"{prefix}lifted the {target} but did not bring it over the {into}"
+            return f"lifted the {target} but did not bring it over the {into}"
         if reached["grasped"]:
-            return f"{prefix}grasped the {target} but did not lift it"
+            return f"grasped the {target} but did not lift it"
         if reached["approached"]:
-            return f"{prefix}approached the {target} but did not grasp it"
-        return f"{prefix}did not approach the {target}"
+            return f"approached the {target} but did not grasp it"
+        return f"did not approach the {target}"

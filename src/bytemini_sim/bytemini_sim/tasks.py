@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bytemini_sim.pick_place import PickPlace
 from bytemini_sim.scene import SceneSpec
+
+if TYPE_CHECKING:
+    from bytemini_sim.scoring import Scorer
+    from bytemini_sim.world import World
 
 
 class Task(Protocol):
@@ -32,7 +35,7 @@ class Task(Protocol):
         """
 
 
-TASKS: dict[str, Callable[[str], Task]] = {PickPlace.name: PickPlace}
+TASKS: dict[str, type[PickPlace]] = {PickPlace.name: PickPlace}
 
 
 def make_task(name: str, setting: str = "basic") -> Task:
@@ -44,3 +47,19 @@ def make_task(name: str, setting: str = "basic") -> Task:
     if name not in TASKS:
         raise ValueError(f"no task is called {name!r}; there are {', '.join(sorted(TASKS))}")
     return TASKS[name](setting)
+
+
+TRAINING = "train"
+"""The setting that policies learn from; never evaluated on."""
+
+
+def evaluation_settings(name: str) -> tuple[str, ...]:
+    """The settings of a task that evaluations use, the plain one first."""
+    return tuple(setting for setting in TASKS[name].settings if setting != TRAINING)
+
+
+def make_scorer(world: World) -> Scorer:
+    """What judges an episode of the world's scene, from its start on; make another one after every `World.reset`."""
+    from bytemini_sim.scoring import Scorer
+
+    return Scorer(world)

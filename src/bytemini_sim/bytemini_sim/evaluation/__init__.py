@@ -1,0 +1,1 @@
+"""Evaluation: many episodes, honest statistics, reports for people and a gate for machines."""
