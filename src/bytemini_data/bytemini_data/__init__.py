@@ -1,0 +1,1 @@
+"""Datasets of the ByteMini robot: format, recorder, collection scheduler, quality checks."""
