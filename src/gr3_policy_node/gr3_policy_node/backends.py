@@ -47,7 +47,7 @@ def policy_choice(text: str) -> str:
         if not path.is_file():
             raise ValueError(f"there is no recording {path}: './bytemini rollout' writes episode-000.npz")
         return text
-    if path.is_dir():
+    if text and path.is_dir():
         return text
     if os.sep in text:
         raise ValueError(f"there is no checkpoint folder {path}")

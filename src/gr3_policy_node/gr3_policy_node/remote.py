@@ -97,7 +97,8 @@ class Connection:
             fresh = True  # the server went away since the last answer, perhaps to come back: one new try
             self.open(max(until - time.monotonic(), 1e-3))
         if isinstance(answer, str):
-            raise ValueError(f"{self._url} refuses: {answer.strip().splitlines()[-1] if answer.strip() else answer!r}")
+            # openpi's servers send a whole traceback: its last line says what it was.
+            raise ValueError(f"{self._url} refuses: {(answer.strip().splitlines() or ['it does not say why'])[-1]}")
         reply = unpack(answer)
         if not isinstance(reply, dict) or "actions" not in reply:
             raise ValueError(f"{self._url} answered without 'actions'")
@@ -152,8 +153,8 @@ class RemotePolicy:
         if self._ours:
             state = observation.state
             joints = next(source.names for source in self._keys.observation.values() if isinstance(source, Joints))
-            for key, values in (("state", state.position), ("velocity", state.velocity), ("effort", state.effort)):
-                message[key] = pick(observation, values, joints)
+            for key, measured in (("state", state.position), ("velocity", state.velocity), ("effort", state.effort)):
+                message[key] = pick(observation, measured, joints)
             message |= {"stamp": observation.stamp, "base_pose": state.base_pose, "base_twist": state.base_twist}
             message["deadline_ms"] = 1000.0 * self._keys.deadline
             message |= {"reset": True} if self._begin else {}
@@ -164,16 +165,16 @@ class RemotePolicy:
         self.phase = str(reply.get("phase", ""))
         actions = reply["actions"]
         empty = self._ours and isinstance(actions, np.ndarray) and actions.shape == (0, len(self._keys.actions))
-        values = np.zeros(actions.shape) if empty else self._keys.rows_of(actions, observation)
-        rows = len(values)
+        rows = np.zeros((0, len(self._keys.columns)), dtype=np.float32)
+        values = rows if empty else self._keys.rows_of(actions, observation)
         return ActionChunk(
             observation.stamp,
             0,
             self._keys.columns,
             self._keys.dt,
             values,
-            _numbers(reply, "row_status", rows, float(TaskStatus.ONGOING)).astype(np.int8),
-            _numbers(reply, "row_confidence", rows, 1.0),
+            _numbers(reply, "row_status", len(values), float(TaskStatus.ONGOING)).astype(np.int8),
+            _numbers(reply, "row_confidence", len(values), 1.0),
             observation.instruction,
             self.metadata.name,
         )
@@ -239,10 +240,10 @@ def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str) -> Ke
     return KeyMap(name, sources, tuple(Column(column) for column in columns), dt, 0, DEADLINE)
 
 
-def _numbers(reply: dict[str, Any], key: str, rows: int, default: float) -> NDArray[np.float64]:
+def _numbers(reply: dict[str, Any], key: str, rows: int, default: float) -> NDArray[np.float32]:
     values = reply.get(key)
     if values is None:
-        return np.full(rows, default)
+        return np.full(rows, default, dtype=np.float32)
     if not isinstance(values, list) or len(values) < rows or not all(isinstance(v, int | float) for v in values):
         raise ValueError(f"the server's {key} is {values!r:.40}, expected {rows} numbers")
-    return np.asarray(values[:rows], dtype=np.float64)
+    return np.asarray(values[:rows], dtype=np.float32)

@@ -50,7 +50,7 @@ class ReplayPolicy:
         Raises:
             ValueError: it has not the robot's joints, or is too short.
         """
-        self.metadata = PolicyMetadata(name, robot.policy_columns, HORIZON, DT)
+        self.metadata = PolicyMetadata(name, robot.policy_columns, HORIZON, DT, extra={"scripted": True})
         joints = [column for column in robot.policy_columns if not column.startswith("base/")]
         if missing := [joint for joint in joints if joint not in names]:
             raise ValueError(f"recording {name} has no {', '.join(missing)}, which robot {robot.version} moves")
@@ -103,7 +103,7 @@ class ReplayPolicy:
             DT,
             recorded[:, order].astype(np.float32),
             status.astype(np.int8),
-            np.ones(HORIZON),
+            np.ones(HORIZON, dtype=np.float32),
             observation.instruction,
             self.metadata.name,
         )
@@ -115,8 +115,8 @@ class ReplayPolicy:
             off = abs(state.position[state.names.index(joint)] - first)
             if off > START:
                 raise ValueError(
-                    f"{joint} is {off:.2f} rad from where the recording begins ({first:.2f}), expected at most {START}: "
-                    "bring the arms there first"
+                    f"{joint} is {off:.2f} rad from where the recording begins ({first:.2f}), expected at most "
+                    f"{START}: bring the arms there first"
                 )
 
 
