@@ -9,7 +9,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
-        (f"share/{PACKAGE}/launch", ["bytemini.launch.py"]),
+        (f"share/{PACKAGE}/launch", ["bytemini.launch.py", "teleop.launch.py"]),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -57,6 +57,8 @@ OPTIONS = (
     Option("image_size", 224, "height and width of the pictures, pixels"),
     Option("latency", 0.05, "s from observation to chunk, in lock step"),
     Option("wrist_lag", False, "simulate the wrist's reported 60 ms lag"),
+    Option("teleop", False, "serve the headset's page, and let an operator take the robot over (not in lock step)"),
+    Option("teleop_port", 8443, "port of the headset's page"),
     Option("namespace", "", "namespace of every node and topic, for several robots side by side"),
 )
 """Every choice, in the order in which help lists them."""
@@ -92,7 +94,13 @@ def options(**chosen: Any) -> dict[str, Any]:
 
 
 def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
-    """The processes of the stack for these `options`, in the order in which they start."""
+    """The processes of the stack for these `options`, in the order in which they start.
+
+    Raises:
+        ValueError: options that exclude one another.
+    """
+    if values["teleop"] and values["lockstep"]:
+        raise ValueError("teleop and lockstep exclude one another: a person lives in real time")
     simulated = {"use_sim_time": values["sim"] != "none"}
     shared = {"robot": values["robot"], "lockstep": values["lockstep"], **simulated}
 
@@ -119,4 +127,7 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
         Process("gr3_policy", "gr3_policy_node", "policy_node", {**shared, **pick("policy", "seed")}),
     ]
+    if values["teleop"]:
+        page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
+        processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
     return tuple(processes)
