@@ -13,13 +13,13 @@ import { Scene, rayOf } from "./scene.js";
 
 /** What is told changes at most this often, ms: people read, machines need not. */
 const TELL_MS = 100;
-/** Pause between two requests for the operator's place while nobody holds it, ms. */
+/** Pause between two requests for the operator’s place while somebody else holds it, ms. */
 const CLAIM_MS = 2000;
 /** A hand that squeezes more than this means the robot, not a panel. */
 const SQUEEZED = 0.3;
 
 const canvas = document.createElement("canvas");
-const gl = canvas.getContext("webgl2", { xrCompatible: true, antialias: true });
+const gl = canvas.getContext("webgl2", { xrCompatible: true, antialias: false }); // the headset's layer smooths by itself
 const headset = gl && new Headset(gl);
 const scene = gl && new Scene(gl);
 const frameRate = new Rate(90);
@@ -137,7 +137,7 @@ headset?.addEventListener("frame", ({ detail: { frame, sample, space, session } 
   const at = performance.now();
   frameRate.tick(at);
   link.sendFrame(sample, at); // before anything is drawn: the robot waits, the eye does not
-  if (link.status === "open" && link.role !== "operator" && !link.operator && at - claimedAt > CLAIM_MS) {
+  if (link.status === "open" && link.role !== "operator" && at - claimedAt > CLAIM_MS) {
     claimedAt = at;
     link.claim();
   }

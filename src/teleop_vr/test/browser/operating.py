@@ -1,0 +1,161 @@
+"""What the tests of the page act with: a served robot, and a person who wears a headset or sits at the desk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+TOKEN = "pairing"
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], within: float, what: str) -> Any:
+    """Wait until a condition holds; its value."""
+    end = time.monotonic() + within
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, f"not within {within:g} s: {what}"
+        time.sleep(0.02)
+
+
+def refused(hand: dict[str, Any]) -> bool:
+    """Whether a grip was answered with no; waiting for the controller is no answer yet."""
+    return bool(hand["withheld"]) and not hand["withheld"].startswith("waiting")
+
+
+class Served:
+    """A server in a process of its own."""
+
+    def __init__(self, command: list[str], log: Path, **environment: str) -> None:
+        self.port = free_port()
+        self._command = [sys.executable, "-m", *command, "--port", str(self.port), "--token", TOKEN]
+        self._environment = {**os.environ, **environment}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
+
+    def start(self, within: float = 40.0) -> None:
+        """Start, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+            )
+        until(self._answers, within, f"the server answers (its log: {self._log})")
+
+    def kill(self) -> None:
+        """End at once, as a fault would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(timeout=10)
+
+    def get(self, path: str) -> Any:
+        """Content of an address."""
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=5, context=self._tls) as answer:
+            return json.load(answer)
+
+    def state(self) -> dict[str, Any]:
+        """The newest state."""
+        found: dict[str, Any] = self.get("/api/state")
+        return found
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the server ended:\n{self._log.read_text()[-2000:]}"
+        try:
+            return bool(self.get("/api/health")["ok"])
+        except OSError:
+            return False
+
+
+class Operator:
+    """A person with a headset: what they do, and what the robot's server makes of it."""
+
+    def __init__(self, page: Page, served: Served) -> None:
+        self.page, self.served = page, served
+
+    def enter(self, button: str = "#enter-vr") -> None:
+        """Put the headset on: hands in front of the chest, nothing pressed."""
+        self.page.wait_for_selector(f"{button}:enabled")
+        self.place("head", [0, 1.6, 0])
+        self.place("left", [-0.2, 1.1, -0.4])
+        self.place("right", [0.2, 1.1, -0.4])
+        self.page.click(button)
+        self.until(lambda s: s["session"] == "ready" and s["sticks"]["neutral"], "the headset is ready")
+
+    def act(self, what: str, *arguments: Any) -> Any:
+        """Do something with the headset (see quest.js)."""
+        return self.page.evaluate("([what, rest]) => quest[what](...rest)", [what, list(arguments)])
+
+    def place(self, what: str, position: list[float]) -> None:
+        """Put a hand or the head somewhere."""
+        self.act("place", what, position)
+
+    def press(self, hand: str, button: str, value: float = 1.0) -> None:
+        """Press a button so far."""
+        self.act("press", hand, button, value)
+
+    def engage(self, hand: str = "right") -> None:
+        """Squeeze the grip until the arm follows: where it is refused, open and squeeze again, as people do."""
+        end = time.monotonic() + 8.0
+        while True:
+            self.press(hand, "squeeze")
+            state = self.until(
+                lambda s: s["hands"][hand]["engaged"] or refused(s["hands"][hand]), f"{hand} is answered"
+            )
+            if state["hands"][hand]["engaged"]:
+                return
+            assert time.monotonic() < end, f"{hand} is refused: {state['hands'][hand]['withheld']}"
+            self.press(hand, "squeeze", 0)
+            self.until(lambda s: not s["hands"][hand]["withheld"], f"the {hand} grip is open")
+
+    def let_go(self, hand: str = "right") -> None:
+        """Open the grip."""
+        self.press(hand, "squeeze", 0)
+        self.until(lambda s: not s["hands"][hand]["engaged"], f"the {hand} hand is free")
+
+    def until(self, condition: Callable[[dict[str, Any]], Any], what: str, within: float = 8.0) -> dict[str, Any]:
+        """Wait for a state of the robot's server; that state."""
+        newest: dict[str, Any] = {}
+
+        def holds() -> bool:
+            newest.clear()
+            newest.update(self.served.state())
+            return bool(condition(newest))
+
+        try:
+            until(holds, within, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the state is {json.dumps(newest)}") from None
+        return newest
+
+    def reads(self, selector: str, text: str, within: float = 8.0) -> None:
+        """Wait until a part of the page says something."""
+        self.page.wait_for_function(
+            "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+            arg=[selector, text],
+            timeout=1000 * within,
+        )
