@@ -71,6 +71,7 @@ class Processes:
             environment: added to this process's own.
         """
         self._processes = tuple(processes)
+        self._once = {process.name for process in self._processes if process.once}
         self._logs = logs
         self._namespace = namespace
         self._environment = {**os.environ, **(environment or {})}
@@ -101,7 +102,7 @@ class Processes:
         path = Path(get_package_prefix(package)) / "lib" / package / name
         # A Python script runs with this very interpreter: its first line cannot name one whose path has a space.
         interpreter = [sys.executable] if path.read_bytes()[:2] == b"#!" else []
-        command = [*interpreter, str(path), "--ros-args", "-r", f"__node:={process.name}"]
+        command = [*interpreter, str(path), *process.arguments, "--ros-args", "-r", f"__node:={process.name}"]
         command += ["--params-file", str(parameters)]
         if self._namespace:
             command += ["-r", f"__ns:=/{self._namespace.strip('/')}"]
@@ -121,9 +122,10 @@ class Processes:
         return self._logs / f"{name}.log"
 
     def check(self) -> None:
-        """Raise ProcessDiedError when one of the processes has ended."""
+        """Raise ProcessDiedError when one of the processes has ended that should not have."""
         for name, process in self._running.items():
-            if process.poll() is not None:
+            status = process.poll()
+            if status is not None and not (status == 0 and name in self._once):
                 raise ProcessDiedError(f"{name} ended with status {process.returncode}: {self._last_words(name)}")
 
     def _last_words(self, name: str) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from bytemini_description.robot import VERSIONS, load_robot
+from ament_index_python.packages import get_package_share_directory
+from bytemini_core.types import OBSERVATION_PERIOD
+from bytemini_description.robot import VERSIONS, expand_urdf, load_robot
 from gr3_policy_node.backends import policies
 
-SIMULATORS = ("mujoco", "none")
+SIMULATORS = ("mujoco", "gazebo", "none")
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ class Option:
 
 OPTIONS = (
     Option("sim", "mujoco", "what stands where the robot's driver and cameras will: a simulator, or none", SIMULATORS),
+    Option("gui", False, "open the simulator's own window (Gazebo)"),
     Option("robot", "v1", "version of the robot", VERSIONS),
     Option("policy", "expert", "which policy serves RunTask", policies()),
     Option("task", "pick_place", "task whose scene the simulator sets up"),
     Option("setting", "basic", "setting of the task"),
     Option("seed", 0, "seed of the scene and of the policy"),
+    Option("instruction", "", "what to do in the scene; empty: drawn from the seed"),
     Option("lockstep", False, "advance simulated time only when every stage has answered: deterministic, fast"),
     Option("cameras", True, "draw the three cameras"),
     Option("depth", False, "also publish aligned depth"),
@@ -68,14 +73,17 @@ OPTIONS = (
 class Process:
     """One process of the stack.
 
-    `substitute`: our own package and executable where `package` is not installed (no ROS distribution).
+    `arguments`: words for it, before ROS's own. `substitute`: our own package and executable where `package` is not
+    installed (no ROS distribution). `once`: it does its work and ends; only an end with an error is a fault.
     """
 
     name: str
     package: str
     executable: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
     substitute: tuple[str, str] | None = None
+    once: bool = False
 
 
 def options(**chosen: Any) -> dict[str, Any]:
@@ -112,16 +120,19 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
             name="robot_state_publisher",
             package="robot_state_publisher",
             executable="robot_state_publisher",
-            parameters={"robot_description": load_robot(values["robot"]).urdf, **simulated},
+            parameters={"robot_description": _description(values), **simulated},
             substitute=("bytemini_description", "state_publisher"),
         )
     ]
+    scene = pick("task", "setting", "seed", "instruction")
     if values["sim"] == "mujoco":
-        chosen = pick("task", "setting", "seed", "cameras", "depth", "outside", "image_size", "wrist_lag")
+        chosen = pick("cameras", "depth", "outside", "image_size", "wrist_lag")
         processes.append(
             # The simulator makes the time that the others use; it has no other clock than its own.
-            Process("bytemini_sim", "bytemini_sim", "sim_node", {**shared, **chosen, "use_sim_time": False})
+            Process("bytemini_sim", "bytemini_sim", "sim_node", {**shared, **scene, **chosen, "use_sim_time": False})
         )
+    elif values["sim"] == "gazebo":
+        processes += _gazebo(values, scene)
     processes += [
         Process("wbc_controller", "wbc_controller", "wbc_node", shared),
         Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
@@ -131,3 +142,47 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
     return tuple(processes)
+
+
+def _description(values: Mapping[str, Any]) -> str:
+    """The robot as URDF, for whoever drives it."""
+    if values["sim"] != "gazebo":
+        return load_robot(values["robot"]).urdf
+    return expand_urdf(
+        values["robot"],
+        "gazebo",
+        gazebo_controllers=str(_gazebo_config("controllers.yaml")),
+        camera_width=str(values["image_size"]),
+        camera_height=str(values["image_size"]),
+        # Pictures at the policy's own rate: their stamps are whole multiples of the control period.
+        camera_rate=str(round(1.0 / OBSERVATION_PERIOD)),
+    )
+
+
+def _gazebo_config(name: str) -> Path:
+    return Path(get_package_share_directory("bytemini_gazebo")) / "config" / name
+
+
+def _gazebo(values: Mapping[str, Any], scene: Mapping[str, Any]) -> list[Process]:
+    """Gazebo's server with the scene, the robot spawned from its description, its controllers, bridge and driver."""
+    if values["lockstep"] or values["namespace"] or values["outside"]:
+        raise ValueError("Gazebo keeps its own time, one robot and no outside view: leave lockstep, namespace, outside")
+    robot, clock = {"robot": values["robot"]}, {"use_sim_time": True}
+    return [
+        Process("gazebo", "bytemini_gazebo", "gazebo_server", {**robot, **scene, "gui": values["gui"]}),
+        Process(
+            "gazebo_bridge",
+            "ros_gz_bridge",
+            "parameter_bridge",
+            {"config_file": str(_gazebo_config("bridge.yaml")), **clock},
+        ),
+        Process("gazebo_spawn", "ros_gz_sim", "create", {"topic": "robot_description", "name": "bytemini"}, once=True),
+        Process(
+            "gazebo_controllers",
+            "controller_manager",
+            "spawner",
+            arguments=("joint_state_broadcaster", "effort_controller"),
+            once=True,
+        ),
+        Process("gazebo_driver", "bytemini_gazebo", "gazebo_driver", {**robot, **scene, **clock}),
+    ]

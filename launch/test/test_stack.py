@@ -38,3 +38,16 @@ def test_choices_reach_the_processes_that_need_them():
     assert all(processes[n]["robot"] == "v2" for n in ("bytemini_sim", "wbc_controller", "gr3_policy"))
     assert all(processes[n]["lockstep"] is True for n in ("bytemini_sim", "wbc_controller", "trajectory_optimizer"))
     assert 'name="bytemini' in processes["robot_state_publisher"]["robot_description"]
+
+
+def test_gazebo_gets_the_scene_the_robot_and_what_drives_it():
+    processes = {p.name: p for p in stack(options(sim="gazebo", task="pick_place", seed=3, robot="v2"))}
+    assert list(processes) == [
+        "robot_state_publisher", "gazebo", "gazebo_bridge", "gazebo_spawn", "gazebo_controllers", "gazebo_driver",
+        "wbc_controller", "trajectory_optimizer", "gr3_policy",
+    ]  # fmt: skip
+    assert processes["gazebo"].parameters["seed"] == processes["gazebo_driver"].parameters["seed"] == 3
+    assert "gz_ros2_control/GazeboSimSystem" in processes["robot_state_publisher"].parameters["robot_description"]
+    assert {name for name, process in processes.items() if process.once} == {"gazebo_spawn", "gazebo_controllers"}
+    with pytest.raises(ValueError, match="Gazebo keeps its own time"):
+        stack(options(sim="gazebo", lockstep=True))

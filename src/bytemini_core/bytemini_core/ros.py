@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Pose, Twist, TwistStamped
+from geometry_msgs.msg import Pose, TransformStamped, Twist, TwistStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -117,6 +117,15 @@ def odometry_message(state: RobotState) -> Odometry:
     orientation.z, orientation.w = float(np.sin(yaw / 2)), float(np.cos(yaw / 2))
     _set_planar(message.twist.twist, state.base_twist)
     return message
+
+
+def odometry_transform(odometry: Odometry) -> TransformStamped:
+    """The transform from odom to base_footprint that an odometry message tells, for /tf."""
+    transform = TransformStamped(header=odometry.header, child_frame_id=odometry.child_frame_id)
+    position, translation = odometry.pose.pose.position, transform.transform.translation
+    translation.x, translation.y, translation.z = position.x, position.y, position.z
+    transform.transform.rotation = odometry.pose.pose.orientation
+    return transform
 
 
 def robot_state(joints: JointState, odometry: Odometry) -> RobotState:

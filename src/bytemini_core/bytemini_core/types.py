@@ -29,6 +29,9 @@ BASE_COLUMNS = ("base/x", "base/y", "base/yaw")
 
 NANOSECONDS = 1_000_000_000
 
+OBSERVATION_PERIOD = 0.1
+"""Seconds between the observations that a policy is asked with, where nothing else is said."""
+
 
 class TaskStatus(IntEnum):
     """The task status a policy predicts beside its actions (GR-3 report, section 3.1)."""

@@ -16,7 +16,7 @@ from bytemini_description.robot import load_robot
 from numpy.typing import NDArray
 
 from bytemini_data.card import card_of, setup_of, with_scene
-from bytemini_data.episode import Story, assess, commit, open_writer, usual_length
+from bytemini_data.episode import Story, assess, commit, configurations, open_writer, usual_length
 from bytemini_data.features import ODOM, Layout, Moment
 from bytemini_data.lerobot.schema import Schema
 from bytemini_data.lerobot.writer import DatasetWriter, EpisodeWriter, StagedEpisode
@@ -143,7 +143,8 @@ class Witness:
 
 def record_job(job: Job) -> Outcome:
     """Record one episode; in whichever process."""
-    from bytemini_sim.episode import OBSERVATION_PERIOD, RolloutOptions
+    from bytemini_core.types import OBSERVATION_PERIOD
+    from bytemini_sim.episode import RolloutOptions
     from bytemini_sim.inproc import InprocRunner
     from bytemini_sim.tasks import make_task
 
@@ -278,15 +279,6 @@ class Collection:
         )
         commit(self.writer, outcome.staged, quality, story)
         stepped()
-
-
-def configurations(writer: DatasetWriter) -> Iterator[dict[str, Any]]:
-    """The configuration of every episode of a dataset; {} where an episode was not planned."""
-    import json
-
-    for row in writer.rows:
-        text = row.fields.get("configuration")
-        yield json.loads(text) if text else {}
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def test_gazebo_reads_names_masses_and_limits(robot, hardware, tmp_path):
     }
     assert masses == pytest.approx(moving_masses(robot))
     sensors = {sensor.get("name") for sensor in sdf.iter("sensor")}
-    assert sensors == (set(CAMERAS) if hardware == "gazebo" else set())
+    assert sensors == ({*CAMERAS, "left_wrench", "right_wrench"} if hardware == "gazebo" else set())
 
 
 def test_pinocchio_and_mujoco_agree_on_forward_kinematics(kinematics, mujoco_robot, random_position):

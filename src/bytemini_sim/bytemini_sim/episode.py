@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 1.0
 """How long things may come to rest after the policy's last word, before the score is taken."""
 
-OBSERVATION_PERIOD = 0.1
-"""Seconds between observations, and so between the frames of a video."""
-
 OUTSIDE_SIZE = (480, 640)
 """Height and width of the outside view, which is for people."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from bytemini_core.types import (
     CAMERAS,
     NANOSECONDS,
+    OBSERVATION_PERIOD,
     ActionChunk,
     Mode,
     Observation,
@@ -31,7 +32,6 @@ from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
 from bytemini_sim.episode import (
-    OBSERVATION_PERIOD,
     OUTSIDE_SIZE,
     SETTLE_SECONDS,
     Episode,

@@ -26,14 +26,15 @@ from bytemini_core.ros import (
     joint_command,
     joint_state_message,
     odometry_message,
+    odometry_transform,
     scene_message,
     sensor_qos,
     stamp_of,
     to_time,
 )
-from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, JointCommand
+from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand
 from bytemini_description.robot import VERSIONS, load_robot
-from geometry_msgs.msg import TransformStamped, TwistStamped, WrenchStamped
+from geometry_msgs.msg import TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -45,8 +46,9 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim._mujoco import mujoco
-from bytemini_sim.episode import OBSERVATION_PERIOD, OUTSIDE_SIZE
+from bytemini_sim.episode import OUTSIDE_SIZE
 from bytemini_sim.model import OUTSIDE_CAMERA
+from bytemini_sim.services import fill_score
 from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
 
@@ -69,6 +71,7 @@ class SimNode(Node):
         task = parameter(self, "task", "pick_place", "task whose scene is set up at the start")
         setting = parameter(self, "setting", "basic", "setting of the task")
         seed = parameter(self, "seed", 0, "seed of the first scene", bounds=(0, 2**31 - 1))
+        instruction = parameter(self, "instruction", "", "what to do in it; '' to draw it from the seed")
         self._lockstep = parameter(self, "lockstep", False, "wait for the command of every stamp; start paused")
         cameras = parameter(self, "cameras", True, "draw the three cameras")
         self._depth = parameter(self, "depth", False, "also publish aligned depth")
@@ -79,7 +82,7 @@ class SimNode(Node):
         )
         lag = parameter(self, "wrist_lag", False, f"delay wrist commands by the reported {WRIST_LAG} s")
         self._period = round(period * NANOSECONDS)
-        scene = make_task(task, setting).sample(seed)
+        scene = make_task(task, setting).sample(seed, instruction or None)
         self._world = World(
             load_robot(version),
             scene,
@@ -186,11 +189,12 @@ class SimNode(Node):
         # stamps; the clock is for those who only look on.
         if observed or not self._lockstep:
             self._clock_publisher.publish(Clock(clock=to_time(now)))
-        self._odometry.publish(odometry_message(state))
+        odometry = odometry_message(state)
+        self._odometry.publish(odometry)
         self._joints.publish(joint_state_message(state))
         if observed:
             self._publish_observation(now)
-            self._transforms.publish(TFMessage(transforms=[self._odom_transform(odometry_message(state))]))
+            self._transforms.publish(TFMessage(transforms=[odometry_transform(odometry)]))
 
     def _publish_observation(self, now: int) -> None:
         scene = dataclasses.replace(self._world.scene_state(), stamp=now)
@@ -243,14 +247,6 @@ class SimNode(Node):
         info.p = [*matrix[0], 0.0, *matrix[1], 0.0, *matrix[2], 0.0]
         return info
 
-    @staticmethod
-    def _odom_transform(odometry: Odometry) -> TransformStamped:
-        transform = TransformStamped(header=odometry.header, child_frame_id=odometry.child_frame_id)
-        position, translation = odometry.pose.pose.position, transform.transform.translation
-        translation.x, translation.y = position.x, position.y
-        transform.transform.rotation = odometry.pose.pose.orientation
-        return transform
-
     # Callbacks
 
     def _on_command(self, name: str, message: Any) -> None:
@@ -284,15 +280,8 @@ class SimNode(Node):
         return response
 
     def _on_score(self, _: ScoreEpisode.Request, response: ScoreEpisode.Response) -> ScoreEpisode.Response:
-        score = self._scorer.result()
-        response.valid = True
-        response.instruction_following, response.success = score.instruction_following, score.success
-        response.progress, response.failure = score.progress, score.failure
-        response.collisions, response.limit_violations = len(score.collisions), score.limit_violations
-        response.max_joint_jerk, response.sim_seconds = score.max_joint_jerk, score.sim_seconds
-        response.scene = scene_message(dataclasses.replace(self._world.scene_state(), stamp=self.now))
-        response.trajectory_hash = score.digest
-        return response
+        scene = dataclasses.replace(self._world.scene_state(), stamp=self.now)
+        return fill_score(response, self._scorer.result(), scene)
 
     def _on_run(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._running = request.data

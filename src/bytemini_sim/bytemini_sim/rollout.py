@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bytemini_core.errors import UserError
 from bytemini_description.robot import VERSIONS
-from gr3_policy_node.backends import policies
+from gr3_policy_node.backends import policies, policy_choice
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -33,7 +33,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bytemini rollout", description=main.__doc__)
     parser.add_argument("--task", default=defaults.task, help=f"one of {', '.join(TASKS)} (default: %(default)s)")
     parser.add_argument("--setting", default=defaults.setting, help="setting of the task (default: %(default)s)")
-    parser.add_argument("--policy", default=defaults.policy, choices=policies(), help="default: %(default)s")
+    parser.add_argument(
+        "--policy",
+        default=defaults.policy,
+        help=f"{', '.join(policies())}, a checkpoint folder, ws://host:port or replay:FILE.npz (default: %(default)s)",
+    )
     parser.add_argument("--robot", default=defaults.robot, choices=VERSIONS, help="default: %(default)s")
     parser.add_argument(
         "--episodes", type=int, default=3, help="how many, from consecutive seeds (default: %(default)s)"
@@ -51,6 +55,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="ros",
         choices=TRANSPORTS,
         help="ros: real nodes over DDS in lock step; inproc: the same cores called directly (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sim",
+        default="mujoco",
+        choices=("mujoco", "gazebo"),
+        help="which simulator, over ROS; gazebo has to be installed and runs in real time (default: %(default)s)",
     )
     parser.add_argument(
         "--latency", type=float, default=defaults.latency, help="s from observation to chunk (default: %(default)s)"
@@ -123,6 +133,8 @@ def main(argv: list[str]) -> int:
     out = arguments.out or default_folder(options.task, time.strftime("%Y%m%d-%H%M%S"))
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"{out} already exists and is not empty: give another --out, or remove it")
+    if arguments.sim == "gazebo" and arguments.transport != "ros":
+        raise UserError("--sim gazebo goes over ROS: leave out --transport")
     report = RolloutReport(options.task, options.policy, options.robot, arguments.transport, arguments.seed)
     keep = not arguments.no_video
     try:
@@ -148,6 +160,7 @@ def _check(options: RolloutOptions) -> None:
     from bytemini_sim.tasks import make_task
 
     load_robot(options.robot)
+    policy_choice(options.policy)
     make_task(options.task, options.setting).sample(0, options.instruction)
 
 
@@ -163,7 +176,7 @@ def _roll_out(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[clock]}"), TimeElapsedColumn())
     with _Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("starting the stack", total=None, clock="")
-        with _runner(arguments.transport, options, out, keep) as runner:
+        with _runner(arguments, options, out, keep) as runner:
             for index in range(arguments.episodes):
                 interrupt.check()
                 seed = arguments.seed + index
@@ -199,9 +212,31 @@ class _Inproc:
         self._runner.close()
 
 
-def _runner(transport: str, options: RolloutOptions, out: Path, keep: bool):  # type: ignore[no-untyped-def]
-    if transport == "inproc":
+class _Gazebo:
+    """A stack with Gazebo per episode: its world is made at its start."""
+
+    def __init__(self, options: RolloutOptions, logs: Path, record: bool):
+        self._options, self._logs, self._record = options, logs, record
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, seed: int, on_tick: Callable[[float], None] | None = None) -> Episode:
+        """One episode."""
+        from bytemini_sim.wire import WireRunner
+
+        with WireRunner(self._options, self._logs / f"seed-{seed}", self._record, gazebo=seed) as runner:
+            return runner.run(seed, on_tick)
+
+
+def _runner(arguments: argparse.Namespace, options: RolloutOptions, out: Path, keep: bool):  # type: ignore[no-untyped-def]
+    if arguments.transport == "inproc":
         return _Inproc(options, keep)
+    if arguments.sim == "gazebo":
+        return _Gazebo(options, out / "logs", keep)
     from bytemini_sim.wire import WireRunner
 
     return WireRunner(options, out / "logs", record=keep)

@@ -101,13 +101,14 @@ def claimed(domain: int) -> Iterator[bool]:
 class WireRunner:
     """Runs episodes through the nodes. A context manager: the stack comes up on entering and goes down on leaving."""
 
-    def __init__(self, options: RolloutOptions, logs: Path, record: bool = True):
+    def __init__(self, options: RolloutOptions, logs: Path, record: bool = True, gazebo: int | None = None):
         """Prepare.
 
         Args:
             options: what to roll out.
             logs: folder for the nodes' logs.
             record: listen to the topics; without it an episode has a result but no trajectory, frames or bag.
+            gazebo: seed of the one scene for which Gazebo is started, in real time; None for MuJoCo in lock step.
 
         Raises:
             ValueError: unknown task, setting, policy or robot.
@@ -117,7 +118,11 @@ class WireRunner:
         self._robot = load_robot(options.robot)
         names = ("task", "setting", "policy", "robot", "latency", "cameras", "image_size", "wrist_lag")
         chosen = {name: value for name, value in asdict(options).items() if name in names}
-        self._values = stack_options(**chosen, outside=options.outside and record, lockstep=True)
+        if gazebo is None:
+            self._values = stack_options(**chosen, outside=options.outside and record, lockstep=True)
+        else:
+            scene = {"seed": gazebo, "instruction": options.instruction or ""}
+            self._values = stack_options(**chosen, **scene, sim="gazebo")
         self._logs = logs
         self._record = record
         self._bag: list[tuple[str, bytes, int]] = []
@@ -128,8 +133,11 @@ class WireRunner:
 
     def __enter__(self) -> WireRunner:
         """Bring the stack up and wait until it can take a task."""
-        # Rollouts do without the frames' tree: nobody looks at it, and it would cost a process of its own.
-        processes = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
+        processes = stack(self._values)
+        if self._values["lockstep"]:
+            # They do without the frames' tree: nobody looks at it, and it would cost a process of its own. Gazebo
+            # takes the robot from it.
+            processes = tuple(p for p in processes if p.name != "robot_state_publisher")
         with contextlib.ExitStack() as exits:
             self._join_domain(exits, {p.name for p in processes})
             environment = {"ROS_DOMAIN_ID": str(self.domain)}

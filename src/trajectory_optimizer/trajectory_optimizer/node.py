@@ -11,7 +11,7 @@ from collections import deque
 
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
-from bytemini_core.types import NANOSECONDS, ActionChunk, RobotState
+from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, ActionChunk, RobotState
 from bytemini_description.robot import VERSIONS, load_robot
 from rclpy.node import Node
 
@@ -38,7 +38,7 @@ class TrajectoryOptimizerNode(Node):
         version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
         lockstep = parameter(self, "lockstep", False, "take chunks when they are due in simulated time, wait for them")
         period = parameter(
-            self, "observation_period", 0.1, "s between observations, in lock step", bounds=(0.005, 10.0)
+            self, "observation_period", OBSERVATION_PERIOD, "s between observations, in lock step", bounds=(0.005, 10.0)
         )
         latency = parameter(self, "latency", 0.05, "s from observation to chunk, in lock step", bounds=(0.0, 2.0))
         self._optimizer = TrajectoryOptimizer(load_robot(version), TrajectoryConfig())

@@ -355,7 +355,8 @@ def write_video(path: str | Path, episode: Episode) -> None:
         ValueError: the episode has no pictures.
         OSError: the file cannot be written.
     """
-    from bytemini_sim.episode import OBSERVATION_PERIOD
+    from bytemini_core.types import OBSERVATION_PERIOD
+
     from bytemini_sim.model import OUTSIDE_CAMERA
 
     if not episode.frames:

@@ -1,0 +1,1 @@
+"""Gazebo Harmonic behind the same topics as the MuJoCo simulator."""
