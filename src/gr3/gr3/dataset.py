@@ -1,0 +1,306 @@
+"""Batches out of shards: pure functions of (seed, step, rank), so that a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bytemini_core.types import CAMERAS
+from numpy.typing import NDArray
+
+from gr3 import talk
+from gr3.layout import ActionLayout
+from gr3.text import Text
+
+IGNORE = -100
+_STD_FLOOR = 1e-3
+
+
+class DatasetError(ValueError):
+    """A data set is missing, incomplete or does not fit; the message says what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What makes state and actions of unit size; made from the training set, kept in the checkpoint.
+
+    `state_mean`, `state_std`: (state,). `action_mean`, `action_std`: (k, columns), for each row by itself: a second
+    from now a joint may be anywhere, in a tenth of a second it is near. The task status is left as it is.
+    """
+
+    state_mean: NDArray[np.float32]
+    state_std: NDArray[np.float32]
+    action_mean: NDArray[np.float32]
+    action_std: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As lists, for JSON."""
+        return {key: getattr(self, key).tolist() for key in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Normalisation:
+        """From `to_dict`."""
+        return cls(**{key: np.asarray(data[key], dtype=np.float32) for key in cls.__dataclass_fields__})
+
+
+@dataclass
+class Batch:
+    """What the model is trained on in one step, of B samples of which the first R are of a robot's trajectory.
+
+    `images`: per camera (B, H, W, 3) uint8. `text`, `text_mask`: (B, length). `state`: (R, state) and `actions`:
+    (R, k, columns), both normalised. `weight`: (R, columns). `segments`, `labels`: (B, N, Q) conversations.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    text: NDArray[np.int64]
+    text_mask: NDArray[np.bool_]
+    state: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    segments: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+class Shards:
+    """Frames of one kind, memory-mapped from disk."""
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        """Open.
+
+        Args:
+            folder: holds numbered shards.
+            limit: use only so many of them, the first.
+
+        Raises:
+            DatasetError: there are none, or they are of other cameras.
+        """
+        paths = sorted(path.parent for path in folder.glob("[0-9]*/meta.json"))[:limit]
+        if not paths:
+            raise DatasetError(f"{folder} holds no shards; make them with: python -m gr3.generate {folder.parent}")
+        self.episodes: list[dict[str, Any]] = []
+        self._arrays: list[dict[str, NDArray[Any]]] = []
+        starts, digest = [0], hashlib.sha256()
+        self.episode_of: list[NDArray[np.int64]] = []
+        views: Any = None
+        for path in paths:
+            raw = (path / "meta.json").read_bytes()
+            meta = json.loads(raw)
+            if meta.get("format") != "gr3-shard/1":
+                raise DatasetError(f"{path} is of format {meta.get('format')!r}, expected 'gr3-shard/1'")
+            if set(meta["views"]) != set(CAMERAS):
+                raise DatasetError(f"{path} has cameras {', '.join(meta['views'])}, expected {', '.join(CAMERAS)}")
+            if views is not None and meta["views"] != views:
+                raise DatasetError(f"{path} was made with other views than the shards before it")
+            views = meta["views"]
+            digest.update(raw)
+            arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))}
+            digest.update(np.ascontiguousarray(arrays["actions"]).tobytes())
+            self._arrays.append(arrays)
+            self.episode_of.append(np.asarray(arrays["episode"], dtype=np.int64) + len(self.episodes))
+            self.episodes += meta["episodes"]
+            starts.append(starts[-1] + meta["frames"])
+        self.views = views
+        self.shards = len(paths)
+        self.digest = digest.hexdigest()
+        self._starts = np.array(starts)
+        self.episode_index = np.concatenate(self.episode_of)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def column(self, key: str) -> NDArray[Any]:
+        """All frames' values of one array, in memory."""
+        return np.concatenate([np.asarray(arrays[key]) for arrays in self._arrays])
+
+    def take(self, key: str, frames: NDArray[np.int64]) -> NDArray[Any]:
+        """(len(frames), ...) values of one array."""
+        which = np.searchsorted(self._starts, frames, side="right") - 1
+        return np.stack([self._arrays[w][key][f - self._starts[w]] for w, f in zip(which, frames, strict=True)])
+
+
+def normalisation_of(demos: Shards, layout: ActionLayout) -> Normalisation:
+    """Mean and deviation over the demonstrations."""
+    state, actions = demos.column("state"), demos.column("actions").astype(np.float64)
+    mean, std = actions.mean(0), actions.std(0)
+    # A column that hardly moves must not be blown up to unit noise; the floor is a share of its deviation a second on.
+    std = np.maximum(std, np.maximum(0.02 * std.max(axis=0, keepdims=True), _STD_FLOOR))
+    mean[:, layout.status], std[:, layout.status] = 0.0, 1.0
+    return Normalisation(
+        state.mean(0).astype(np.float32),
+        np.maximum(state.std(0), 1e-2).astype(np.float32),
+        mean.astype(np.float32),
+        std.astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a batch is made of.
+
+    `robot`, `stills`: samples of demonstrations and of still scenes per process. `conversations` per set of pictures,
+    each of at most `tokens`. `invalid`: share of demonstrations whose instruction is replaced by an impossible one.
+    `gripper`, `base`, `hands`, `status`: weight of those columns in the flow loss, relative to an arm joint's 1.
+    """
+
+    robot: int = 32
+    stills: int = 16
+    conversations: int = 4
+    tokens: int = 10
+    invalid: float = 0.12
+    augment: bool = True
+    gripper: float = 2.0
+    base: float = 1.0
+    hands: float = 0.5
+    status: float = 4.0
+
+
+class Source:
+    """Draws batches from demonstrations and still scenes."""
+
+    def __init__(
+        self,
+        demos: Shards,
+        stills: Shards | None,
+        text: Text,
+        layout: ActionLayout,
+        normalisation: Normalisation,
+        mixture: Mixture,
+        text_length: int,
+    ) -> None:
+        self.demos, self.stills = demos, stills
+        self.text, self.layout, self._norm = text, layout, normalisation
+        self._mixture, self._length = mixture, text_length
+        things = [thing for episode in demos.episodes for thing in episode["things"]]
+        self.objects = sorted({t["name"] for t in things if not t["container"]})
+        self.containers = sorted({t["name"] for t in things if t["container"]})
+        self._weight = np.ones(len(layout.columns), dtype=np.float32)
+        for i, name in enumerate(layout.columns):
+            if name.endswith("_gripper_joint"):
+                self._weight[i] = mixture.gripper
+            elif name.startswith("base/"):
+                self._weight[i] = mixture.base
+        self._weight[layout.hands] = mixture.hands
+        self._weight[layout.status] = mixture.status
+        self._last = len(demos)
+
+    def hold_out(self, shards: int) -> None:
+        """Keep the last demonstrations, of so many shards, for validation."""
+        if shards >= self.demos.shards:
+            raise DatasetError(f"there are {self.demos.shards} shards of demonstrations, {shards} of them to hold out")
+        self._last = len(self.demos) - sum(len(part) for part in self.demos.episode_of[-shards:] if shards)
+
+    def held_out(self, number: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """Frames that no batch draws, and the episode of each."""
+        frames = rng.integers(self._last, len(self.demos), size=number)
+        return frames, [self.demos.episodes[self.demos.episode_index[f]] for f in frames]
+
+    def batch(self, seed: int, step: int, rank: int = 0) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng([seed, step, rank])
+        mixture, demos = self._mixture, self.demos
+        frames = rng.integers(self._last, size=mixture.robot)
+        parts = [self._parts(demos, frames, rng)]
+        state = (demos.take("state", frames) - self._norm.state_mean) / self._norm.state_std
+        actions = demos.take("actions", frames)
+        weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
+        instructions = []
+        for i, frame in enumerate(frames):
+            episode = demos.episodes[demos.episode_index[frame]]
+            words, kind = episode["instruction"], "robot" if episode["valid"] else "invalid"
+            if kind == "robot" and rng.random() < mixture.invalid:
+                words, kind = self.impossible(episode, rng), "invalid"
+            if kind == "invalid":
+                actions[i, :, self.layout.status] = -1.0
+            weight[i] = self.layout.supervised(kind) * self._weight
+            instructions.append(words)
+        actions = (actions - self._norm.action_mean) / self._norm.action_std
+        if self.stills is not None and mixture.stills:
+            frames = rng.integers(len(self.stills), size=mixture.stills)
+            parts.append(self._parts(self.stills, frames, rng))
+            instructions += [self.stills.episodes[self.stills.episode_index[f]]["instruction"] for f in frames]
+        images = {name: np.concatenate([images[name] for images, _, _ in parts]) for name in CAMERAS}
+        if mixture.augment:
+            images = {name: augment(images[name], rng) for name in CAMERAS}
+        tokens = [self.text.instruction(words, self._length) for words in instructions]
+        return Batch(
+            images=images,
+            text=np.stack([ids for ids, _ in tokens]),
+            text_mask=np.stack([mask for _, mask in tokens]),
+            state=state.astype(np.float32),
+            actions=np.clip(actions, -8.0, 8.0).astype(np.float32),
+            weight=weight,
+            segments=np.concatenate([segments for _, segments, _ in parts]),
+            labels=np.concatenate([labels for _, _, labels in parts]),
+        )
+
+    def _parts(
+        self, shards: Shards, frames: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64], NDArray[np.int64]]:
+        images = {name: shards.take(name, frames) for name in CAMERAS}
+        mixture = self._mixture
+        shape = (len(frames), mixture.conversations, mixture.tokens)
+        segments, labels = np.full(shape, self.text.pad, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)
+        if not mixture.conversations:
+            return images, segments, labels
+        places, points = shards.take("places", frames), shards.take("points", frames)
+        for i, frame in enumerate(frames):
+            episode = shards.episodes[shards.episode_index[frame]]
+            known = len(episode["things"])
+            phrases = episode["phrases"] if shards is self.stills else ()
+            scene = talk.Scene(episode["things"], places[i, :known], points[i, :, :known], phrases)
+            asked = [(episode["target"], episode["destination"])] if rng.random() < 0.5 else []
+            talks = talk.dense(scene, [*self.objects, *self.containers], asked, mixture.conversations, rng)
+            for j, item in enumerate(talks):
+                self._pack(item, segments[i, j], labels[i, j])
+        return images, segments, labels
+
+    def _pack(self, item: talk.Talk, segment: NDArray[np.int64], label: NDArray[np.int64]) -> None:
+        question = self.text.ids(item.question)
+        ids = (*question, *self.text.ids(item.answer), self.text.end)[: len(segment)]
+        segment[: len(ids)] = ids
+        label[len(question) : len(ids)] = ids[len(question) :]
+
+    def impossible(self, episode: Mapping[str, Any], rng: np.random.Generator) -> str:
+        """An instruction that speaks of what is not there."""
+        present = {thing["name"] for thing in episode["things"]}
+        missing = [name for name in self.objects if name not in present]
+        elsewhere = [name for name in self.containers if name not in present]
+        if elsewhere and rng.random() < 0.25:
+            return f"put the {episode['target']} into the {rng.choice(elsewhere)}"
+        return f"put the {rng.choice(missing)} into the {episode['destination']}"
+
+
+def augment(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Photometric augmentation of (B, H, W, 3): brightness, contrast, colour cast and noise, each picture its own."""
+    b = len(pictures)
+    gain = rng.uniform(0.75, 1.3, (b, 1, 1, 1)) * rng.uniform(0.92, 1.08, (b, 1, 1, 3))
+    offset = rng.uniform(-18, 18, (b, 1, 1, 1))
+    gain[rng.random(b) < 0.25], offset[rng.random(b) < 0.25] = 1.0, 0.0
+    x = pictures.astype(np.float32)
+    x *= gain.astype(np.float32)
+    x += offset.astype(np.float32)
+    x += rng.standard_normal(x.shape, dtype=np.float32) * np.float32(rng.uniform(0, 4))
+    return np.clip(x, 0, 255).astype(np.uint8)
+
+
+def corpus(episodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Everything that a model trained on these episodes may read or say: what its tokenizer is made from."""
+    from bytemini_sim.catalogue import load_catalogue
+    from bytemini_sim.pick_place import TRAINING_WORDINGS
+
+    catalogue = load_catalogue()
+    items = [*catalogue.split("seen")[0], *catalogue.split("seen")[1]]
+    texts = {f"{question} {item.name}" for item in items for question in ("point", "left", "right")}
+    texts |= {f"point {item.color} {item.category}" for item in items}
+    texts |= {f"how many {item.category}" for item in items}
+    texts |= {wording.format(target=item.name, into=item.name) for item in items for wording in TRAINING_WORDINGS}
+    texts |= {f"point {phrase}" for episode in episodes for phrase, _ in episode["phrases"]}
+    texts |= {f"point {thing['name']}" for episode in episodes for thing in episode["things"]}
+    texts |= {"what is there", "describe with places", "describe the table", *map(str, range(10))}
+    # Every word many times: each becomes one token.
+    return [text for text in sorted(texts) for _ in range(20)]

@@ -1,0 +1,344 @@
+"""Demonstrations: the scripted expert's episodes and still scenes, as shards of arrays on disk.
+
+A shard is a folder of `.npy` files and a `meta.json`, complete or absent: it is written under another name and moved.
+So generation can be stopped and resumed at any time, by any number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bytemini_core.types import CAMERAS, NANOSECONDS, Array, Mode, Observation, RobotState, TaskStatus
+from bytemini_description.robot import RobotModel, load_robot
+from bytemini_sim.catalogue import Color, Item, load_catalogue
+from bytemini_sim.expert import PickPlaceExpert
+from bytemini_sim.grammar import KINDS, describe, things_placed
+from bytemini_sim.layout import arrange
+from bytemini_sim.looks import training_look
+from bytemini_sim.scene import Look, SceneSpec, Table
+from bytemini_sim.scoring import Scorer
+from bytemini_sim.tasks import make_task
+from bytemini_sim.world import World
+from trajectory_optimizer.optimizer import TrajectoryOptimizer
+from trajectory_optimizer.schedule import ChunkSchedule
+from wbc_controller.config import WbcConfig
+from wbc_controller.controller import WholeBodyController
+
+from gr3.layout import DT, HORIZON, ChunkCodec
+from gr3.views import SOURCE_SIZE, TINY_VIEWS, View
+
+SHARD = 32
+"""Episodes in a shard of demonstrations."""
+STILLS = 512
+"""Pictures in a shard of still scenes."""
+THINGS = 8
+"""Most things (objects and containers) a scene holds: rows of the label arrays."""
+
+_LATENCY = 0.05
+_AFTER_DONE = 5
+PHASES = (
+    "",
+    "approach",
+    "descend",
+    "close",
+    "lift",
+    "transfer",
+    "lower",
+    "release",
+    "retreat",
+    "home",
+    "recover",
+    "done",
+    "invalid",
+    "stuck",
+)
+"""What the expert says it is doing, in the order of the numbers that shards keep."""
+
+_DENSE_PHASES = ("descend", "close", "lower", "release")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How scenes are drawn and shown.
+
+    `robot`: whose. `noise`: most of the expert's injected noise, drawn anew per episode. `recolored`, `twins`: share of
+    things in still scenes with another colour than the catalogue's, and of still scenes with two of a kind.
+    """
+
+    robot: str = "v1"
+    noise: float = 1.5
+    recolored: float = 0.25
+    twins: float = 0.15
+
+
+PAINTS: dict[str, Color] = {
+    "red": (0.80, 0.10, 0.10),
+    "orange": (0.95, 0.48, 0.08),
+    "yellow": (0.96, 0.82, 0.12),
+    "green": (0.16, 0.55, 0.20),
+    "blue": (0.12, 0.30, 0.75),
+    "purple": (0.42, 0.16, 0.56),
+    "pink": (0.94, 0.56, 0.68),
+    "brown": (0.42, 0.26, 0.14),
+    "white": (0.94, 0.94, 0.92),
+    "black": (0.09, 0.09, 0.10),
+}
+"""Colours of recoloured things."""
+
+
+def recolored(item: Item, rng: np.random.Generator) -> Item:
+    """The thing all in one other colour: no robot trajectory shows it."""
+    color = str(rng.choice([name for name in PAINTS if name != item.color]))
+    parts = tuple(replace(part, color=PAINTS[color]) for part in item.parts)
+    return replace(item, name=f"{color} {item.name.removeprefix(item.color).strip()}", color=color, parts=parts)
+
+
+def still_scene(seed: int, recipe: Recipe) -> SceneSpec:
+    """A scene to look at: things of the training namespace, some recoloured, sometimes two of a kind."""
+    rng = np.random.default_rng([30_011, seed])
+    objects, containers = load_catalogue().split("seen")
+    items = [objects[i] for i in rng.permutation(len(objects))[: int(rng.integers(1, 7))]]
+    items = [recolored(item, rng) if rng.random() < recipe.recolored else item for item in items]
+    items = list({item.name: item for item in items}.values())
+    if len(items) > 1 and rng.random() < recipe.twins:
+        items[-1] = items[0].instance(2)
+    container = containers[int(rng.integers(len(containers)))]
+    placed, boxes = arrange(rng, items, [container], Table())
+    target = items[int(rng.integers(len(items)))].name
+    return SceneSpec(
+        task="pick_place",
+        setting="train",
+        seed=seed,
+        instruction=f"put the {target} into the {container.name}",
+        target=target,
+        destination=container.name,
+        objects=placed,
+        containers=boxes,
+        look=training_look(rng) if rng.random() < 0.8 else Look(),
+    )
+
+
+@dataclass
+class Shard:
+    """Frames under construction; `arrays` says what of each is kept."""
+
+    views: dict[str, View]
+    frames: list[dict[str, Any]]
+    episodes: list[dict[str, Any]]
+
+    def write(self, folder: Path, kind: str) -> None:
+        """Write, complete or not at all."""
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for key in self.frames[0]:
+            np.save(temporary / f"{key}.npy", np.stack([frame[key] for frame in self.frames]))
+        meta = {
+            "format": "gr3-shard/1",
+            "kind": kind,
+            "frames": len(self.frames),
+            "views": {name: {"crop": view.crop, "size": view.size} for name, view in self.views.items()},
+            "episodes": self.episodes,
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+
+
+def things(world: World, state: RobotState) -> tuple[Array, Array]:
+    """Where things are: (THINGS, 3) in base_footprint (m), and (cameras, THINGS, 2) as fractions of each view.
+
+    What is behind a camera has nan; rows beyond the scene's things are nan.
+    """
+    poses = world.object_poses()[:, :3]
+    x, y, yaw = state.base_pose
+    c, s = np.cos(yaw), np.sin(yaw)
+    offset = poses - [x, y, 0.0]
+    places = np.full((THINGS, 3), np.nan)
+    places[: len(poses)] = offset @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    points = np.full((len(CAMERAS), THINGS, 2), np.nan)
+    for i, camera in enumerate(CAMERAS):
+        pose = world.frame(f"{camera}_camera_optical_frame")
+        local = (poses - pose[:3, 3]) @ pose[:3, :3]
+        pixel = local @ world.intrinsics(camera).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            uv = TINY_VIEWS[camera].normalised(pixel[:, 0] / pixel[:, 2], pixel[:, 1] / pixel[:, 2])
+        points[i, : len(poses)] = np.where(local[:, 2:] > 0.02, uv, np.nan)
+    return places, points
+
+
+def frame_of(world: World, codec: ChunkCodec, rows: Array, episode: int, phase: str = "") -> dict[str, Any]:
+    """What is kept of one instant; `rows` (HORIZON, columns) of the model's actions, `phase` of the expert."""
+    state = world.state()
+    places, points = things(world, state)
+    images = world.images()
+    return {
+        **{name: view.of(images[name]) for name, view in TINY_VIEWS.items()},
+        "state": codec.state(state),
+        "actions": rows.astype(np.float32),
+        "phase": np.int8(PHASES.index(phase)),
+        "episode": np.int32(episode),
+        "places": places.astype(np.float32),
+        "points": points.astype(np.float32),
+    }
+
+
+def described(scene: SceneSpec) -> dict[str, Any]:
+    """What of a scene is kept beside its frames."""
+    return {
+        "seed": scene.seed,
+        "instruction": scene.instruction,
+        "valid": scene.valid,
+        "target": scene.target,
+        "destination": scene.destination,
+        "look": scene.look.name,
+        "phrases": [list(pair) for kind in KINDS for pair in describe(things_placed(scene.objects), kind)],
+        "things": [
+            {
+                "name": thing.name,
+                "category": thing.item.category,
+                "color": thing.item.color,
+                "size": list(thing.item.size),
+                "container": thing.item.container,
+            }
+            for thing in scene.placed
+        ],
+    }
+
+
+class Demonstrator:
+    """Runs the expert through the whole stack (trajectory optimiser, whole-body controller, physics) and records."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.robot: RobotModel = load_robot(recipe.robot)
+        self.codec = ChunkCodec(self.robot)
+        self._world: World | None = None
+
+    def world(self, scene: SceneSpec) -> World:
+        """The world, at the start of a scene."""
+        if self._world is None:
+            self._world = World(self.robot, scene, image_size=SOURCE_SIZE)
+        else:
+            self._world.reset(scene)
+        return self._world
+
+    def episode(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The frames of the demonstration of a seed, and what is known about it; no frames where the expert failed."""
+        scene = make_task("pick_place", "train").sample(seed)
+        rng = np.random.default_rng([70_001, seed])
+        world = self.world(scene)
+        expert = PickPlaceExpert(self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=seed)
+        optimizer = TrajectoryOptimizer(self.robot)
+        optimizer.reset(world.state())
+        controller = WholeBodyController(self.robot, WbcConfig())
+        controller.request_mode(Mode.POLICY)
+        schedule = ChunkSchedule(DT, _LATENCY)
+        scorer = Scorer(world)
+        period = round(DT * NANOSECONDS)
+        frames: list[dict[str, Any]] = []
+        finished, odd, upcoming = 0, int(rng.integers(2)), None
+        for_at_most = round(30.0 * NANOSECONDS)
+        while world.time < for_at_most:
+            now = world.time
+            state = world.state()
+            if now % period == 0:
+                chunk = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
+                status = TaskStatus(int(chunk.task_status[0]))
+                if expert.phase == "stuck":
+                    break
+                finished += status is not TaskStatus.ONGOING
+                tick = now // period
+                if finished or tick % 2 == odd or expert.phase in _DENSE_PHASES:
+                    assert expert.intended is not None
+                    rows = self.codec.encode(state, expert.intended.values, status)
+                    frames.append(frame_of(world, self.codec, rows, number, expert.phase))
+                if finished >= _AFTER_DONE:
+                    break
+                schedule.add(chunk)
+            optimizer.observe(state)
+            for due in schedule.take(now) or ():
+                optimizer.add_chunk(due, now)
+            reference = upcoming or optimizer.sample(now)
+            upcoming = optimizer.sample(now + world.physics.tick)
+            world.step(controller.update(now / NANOSECONDS, state, reference).joint)
+            scorer.update()
+        success = finished > 0 and scorer.success
+        return (frames if success else []), {**described(scene), "success": success}
+
+    def still(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A scene with the robot somewhere near home, before anything moves: for vision and language only."""
+        rng = np.random.default_rng([30_013, seed])
+        scene = still_scene(seed, self.recipe)
+        world = self.world(scene)
+        self._pose(world, rng)
+        rows = np.zeros((HORIZON, len(self.codec.layout.columns)))
+        return [frame_of(world, self.codec, rows, number)], {**described(scene), "success": True}
+
+    def _pose(self, world: World, rng: np.random.Generator) -> None:
+        """Move the arms' and the base's state aside, without physics."""
+        import mujoco
+
+        spread = rng.choice([0.05, 0.3, 0.8])
+        for index, name in enumerate(self.robot.joint_names):
+            if name.endswith("_gripper_joint"):
+                value = rng.uniform(self.robot.lower[index], self.robot.upper[index])
+            elif name.startswith(("left", "right")):
+                value = self.robot.home[index] + rng.normal() * spread
+            else:
+                continue
+            at = world.model.joint(name).qposadr[0]
+            world.data.qpos[at] = np.clip(value, self.robot.lower[index], self.robot.upper[index])
+        mujoco.mj_forward(world.model, world.data)
+
+
+def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator) -> int:
+    """Make shard `index` of a kind ("demos" or "stills"); how many frames it has."""
+    count = SHARD if kind == "demos" else STILLS
+    make = demonstrator.episode if kind == "demos" else demonstrator.still
+    shard = Shard(dict(TINY_VIEWS), [], [])
+    for number in range(count):
+        frames, about = make(index * count + number, number)
+        shard.frames.extend(frames)
+        shard.episodes.append(about)
+    shard.write(folder, kind)
+    return len(shard.frames)
+
+
+def shard_folder(root: Path, kind: str, index: int) -> Path:
+    """Where a shard lies."""
+    return root / kind / f"{index:05d}"
+
+
+_demonstrator: Demonstrator | None = None
+
+
+def _work(job: tuple[str, str, int, Recipe]) -> tuple[str, int, int]:
+    global _demonstrator
+    kind, root, index, recipe = job
+    if _demonstrator is None:
+        _demonstrator = Demonstrator(recipe)
+    frames = write_shard(kind, shard_folder(Path(root), kind, index), index, _demonstrator)
+    return kind, index, frames
+
+
+def generate(
+    root: Path, kind: str, shards: Sequence[int], recipe: Recipe, processes: int
+) -> Iterator[tuple[str, int, int]]:
+    """Make the shards that are missing, in parallel; yields (kind, index, frames) as they are done."""
+    import multiprocessing
+
+    missing = [i for i in shards if not (shard_folder(root, kind, i) / "meta.json").exists()]
+    jobs = [(kind, str(root), i, recipe) for i in missing]
+    if processes <= 1:
+        yield from map(_work, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(_work, jobs)

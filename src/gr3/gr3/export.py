@@ -1,0 +1,310 @@
+"""`./bytemini export`: a training run becomes a checkpoint folder that runs on onnxruntime alone."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bytemini_core.errors import UserError
+
+if TYPE_CHECKING:
+    from gr3.model import GR3
+
+FORMAT = "gr3-policy/1"
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+"""Largest difference to torch (normalised units) that an export may have."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export a trained GR-3 model to ONNX, check it against torch, and write a checkpoint folder."""
+    parser = argparse.ArgumentParser(prog="bytemini export", description=main.__doc__)
+    parser.add_argument("run", type=Path, nargs="?", help="folder of a training run")
+    parser.add_argument("folder", type=Path, help="where the checkpoint goes")
+    parser.add_argument("--name", default="gr3-tiny", help="what the policy is called")
+    parser.add_argument("--live", action="store_true", help="the last weights instead of their moving average")
+    parser.add_argument("--half", action="store_true", help="float16 weights and arithmetic")
+    parser.add_argument("--random", action="store_true", help="random weights of the tiny size, for tests (no run)")
+    options = parser.parse_args(argv)
+    if options.random == (options.run is not None):
+        raise UserError(
+            "give the folder of a training run and the checkpoint's folder, or --random and only the latter"
+        )
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise UserError("export needs PyTorch: .venv/bin/pip install -r requirements/train.txt") from None
+    try:
+        if options.random:
+            difference = export_random(options.folder, options.name)
+        else:
+            difference = export_run(options.run, options.folder, options.name, options.live, options.half)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    size = sum(file.stat().st_size for file in options.folder.iterdir()) / 2**20
+    print(f"{options.folder}: {size:.1f} MiB, differs from torch by at most {difference:.2g}")
+    return 0
+
+
+def export_run(run: Path, folder: Path, name: str, live: bool = False, half: bool = False) -> float:
+    """Export the last save of a run; the largest difference to torch.
+
+    Raises:
+        ValueError: the folder is no run, or the export differs from torch.
+    """
+    import torch
+
+    from gr3.text import Text
+    from gr3.train import build
+
+    for file in ("training.json", "tokenizer.json", "last.pt"):
+        if not (run / file).is_file():
+            raise ValueError(f"{run} has no {file}: it is no training run, or nothing has been saved yet")
+    record = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    text = Text.load(run / "tokenizer.json")
+    model = build(record, text)
+    saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(saved["model" if live else "average"])
+    about = {**record, "steps_done": int(saved["step"])}
+    return write(model, text, record, folder, name, about, half)
+
+
+def export_random(folder: Path, name: str = "gr3-random") -> float:
+    """A checkpoint with random weights of the tiny size: same shapes and speed, no sense."""
+    import numpy as np
+    import torch
+    from bytemini_description.robot import load_robot
+
+    from gr3.config import tiny
+    from gr3.dataset import Normalisation, corpus
+    from gr3.layout import ActionLayout
+    from gr3.model import GR3
+    from gr3.text import Text
+
+    torch.manual_seed(0)
+    layout = ActionLayout.of(load_robot("v1"))
+    text = Text.train(corpus([]))
+    model = GR3(tiny(text.size), text.marks)
+    for parameter in model.dit.parameters():  # the zero gates would hide everything
+        torch.nn.init.normal_(parameter, std=0.02)
+    k, n, s = model.config.action.horizon, len(layout.columns), len(layout.state_names)
+    norm = Normalisation(
+        np.zeros(s, np.float32), np.ones(s, np.float32), np.zeros((k, n), np.float32), np.full((k, n), 0.01, np.float32)
+    )
+    record = {
+        "robot": "v1",
+        "columns": layout.columns,
+        "state_names": layout.state_names,
+        "normalisation": norm.to_dict(),
+    }
+    return write(model, text, record, folder, name, {"random": True})
+
+
+def write(
+    model: GR3,
+    text: Any,
+    record: Mapping[str, Any],
+    folder: Path,
+    name: str,
+    about: Mapping[str, Any],
+    half: bool = False,
+) -> float:
+    """Write a checkpoint folder, all or nothing; the largest difference to torch.
+
+    Raises:
+        ValueError: the exported graphs differ from torch by more than `TOLERANCE`.
+    """
+    model.eval()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        new = Path(place) / "checkpoint"
+        new.mkdir()
+        graphs(model, new, half)
+        difference = compare(model, new)
+        precision = "float16" if half else "float32"
+        if not difference <= TOLERANCE[precision]:
+            raise ValueError(
+                f"the exported graphs differ from torch by {difference:.3g}, expected at most "
+                f"{TOLERANCE[precision]:g}: nothing was written"
+            )
+        text.save(new / "tokenizer.json")
+        config = model.config
+        policy = {
+            "format": FORMAT,
+            "name": name,
+            "robot": record["robot"],
+            "columns": list(record["columns"]),
+            "policy_columns": list(record["columns"])[: list(record["columns"]).index("left_hand/x")],
+            "state_names": list(record["state_names"]),
+            "horizon": config.action.horizon,
+            "dt": 0.1,
+            "cameras": list(config.cameras),
+            "image_size": [224, 224],
+            "views": {camera: asdict(view) for camera, view in config.views.items()},
+            "text_length": config.text_length,
+            "task_status": config.action.task_status,
+            "normalisation": record["normalisation"],
+            "steps": 5,
+            "precision": precision,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "difference_to_torch": difference,
+        }
+        policy["digests"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(new.iterdir())}
+        (new / "policy.json").write_text(json.dumps(policy, indent=1), encoding="utf-8")
+        about = {key: value for key, value in about.items() if key != "normalisation"}
+        (new / "training.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    return difference
+
+
+def _wrappers(model: GR3) -> tuple[Any, Any]:
+    import torch
+    from torch import Tensor, nn
+
+    from gr3.model import Prefix
+
+    class PrefixGraph(nn.Module):
+        """Pictures and text to the latter half's keys and values."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, text: Tensor, text_mask: Tensor, *images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            prefix = self.model.prefix(list(images), text, text_mask)
+            keys = torch.stack([k for k, _ in prefix.cache], dim=1)
+            values = torch.stack([v for _, v in prefix.cache], dim=1)
+            return keys, values, prefix.seen
+
+    class DenoiseGraph(nn.Module):
+        """All Euler steps."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self,
+            keys: Tensor,
+            values: Tensor,
+            seen: Tensor,
+            state: Tensor,
+            noise: Tensor,
+            committed: Tensor,
+            committed_mask: Tensor,
+        ) -> Tensor:
+            cache = list(zip(keys.unbind(1), values.unbind(1), strict=True))
+            return self.model.sample(Prefix(cache, seen), state, noise, committed, committed_mask)
+
+    return PrefixGraph().eval(), DenoiseGraph().eval()
+
+
+def example(model: GR3, batch: int, seed: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Random inputs of both graphs: (text, text mask, pictures...) and (state, noise, committed, its mask)."""
+    import torch
+
+    config = model.config
+    g = torch.Generator().manual_seed(seed)
+    images = [
+        torch.randint(0, 256, (batch, *view.size, 3), generator=g, dtype=torch.uint8) for view in config.views.values()
+    ]
+    text = torch.randint(0, config.text.vocabulary, (batch, config.text_length), generator=g)
+    lengths = torch.randint(1, config.text_length + 1, (batch, 1), generator=g)
+    mask = torch.arange(config.text_length) < lengths
+    rows = (batch, config.action.horizon, config.columns)
+    given = torch.arange(config.action.horizon) < torch.randint(0, 3, (batch, 1), generator=g)
+    noise, committed = torch.randn(rows, generator=g), torch.randn(rows, generator=g)
+    return (text, mask, *images), (torch.randn(batch, config.state, generator=g), noise, committed, given)
+
+
+def graphs(model: GR3, folder: Path, half: bool = False) -> None:
+    """Write prefix.onnx and denoise.onnx; the batch is dynamic in both."""
+    import torch
+
+    prefix, denoise = _wrappers(model)
+    first, second = example(model, 3)
+    images = [f"image_{camera}" for camera in model.config.cameras]
+    with torch.no_grad():
+        memory = prefix(*first)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    for graph, inputs, names, outputs, shapes, file in (
+        (
+            prefix,
+            first,
+            ["text", "text_mask", *images],
+            ["keys", "values", "seen"],
+            (batch, batch, tuple(batch for _ in images)),
+            "prefix.onnx",
+        ),
+        (
+            denoise,
+            (*memory, *second),
+            ["keys", "values", "seen", "state", "noise", "committed", "committed_mask"],
+            ["actions"],
+            (batch,) * 7,
+            "denoise.onnx",
+        ),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                graph,
+                inputs,
+                str(folder / file),
+                input_names=names,
+                output_names=outputs,
+                dynamic_shapes=shapes,
+                opset_version=18,
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+            )
+        if half:
+            _to_half(folder / file)
+
+
+def _to_half(path: Path) -> None:
+    """Float16 inside; inputs and outputs stay float32."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+
+
+def compare(model: GR3, folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> float:
+    """Largest difference of actions between torch and onnxruntime (CPU), normalised units, for random inputs."""
+    import onnxruntime
+    import torch
+
+    sessions = [
+        onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
+        for file in ("prefix.onnx", "denoise.onnx")
+    ]
+    prefix, denoise = _wrappers(model)
+    worst = 0.0
+    for seed in seeds:
+        first, second = example(model, 1 + seed % 3, seed)
+        with torch.no_grad():
+            wanted = denoise(*prefix(*first), *second)
+        names = [item.name for item in sessions[0].get_inputs()]
+        memory = sessions[0].run(None, {n: x.numpy() for n, x in zip(names, first, strict=True)})
+        inputs = [*memory, *(x.numpy() for x in second)]
+        names = [item.name for item in sessions[1].get_inputs()]
+        (found,) = sessions[1].run(None, dict(zip(names, inputs, strict=True)))
+        worst = max(worst, float(abs(torch.from_numpy(found) - wanted).max()))
+    return worst
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,45 @@
+"""`python -m gr3.generate`: make training data from the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bytemini_core.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make demonstrations and still scenes for training; resumes where it was stopped."""
+    parser = argparse.ArgumentParser(prog="gr3.generate", description=main.__doc__)
+    parser.add_argument("folder", type=Path, help="where the shards go (outside the repository)")
+    parser.add_argument("--episodes", type=int, default=2048, help="demonstrations, in shards of 32")
+    parser.add_argument("--stills", type=int, default=8192, help="still scenes, in shards of 512")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args(argv)
+    if options.processes < 1 or options.episodes < 0 or options.stills < 0:
+        raise UserError("--processes must be at least 1, --episodes and --stills at least 0")
+
+    from tqdm import tqdm
+
+    from gr3.demos import SHARD, STILLS, Recipe, generate
+
+    recipe = Recipe()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    written = options.folder / "recipe.json"
+    if written.exists() and json.loads(written.read_text(encoding="utf-8")) != asdict(recipe):
+        raise UserError(f"{written} was made by another recipe: take another folder, or delete this one")
+    written.write_text(json.dumps(asdict(recipe)), encoding="utf-8")
+    # Some of both soon, so that training can begin before all are made.
+    for kind, count, size in (("stills", options.stills, STILLS), ("demos", options.episodes, SHARD)):
+        shards = -(-count // size)
+        made = generate(options.folder, kind, range(shards), recipe, options.processes)
+        for _ in tqdm(made, total=shards, desc=kind, unit="shard"):
+            pass
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,351 @@
+"""`./bytemini train`: train a GR-3 model; stopped at any time it goes on from its last save along the same curve."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bytemini_core.errors import UserError
+
+from gr3.recipes import RECIPES, TrainConfig, add_options, configure
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gr3.dataset import Normalisation, Source
+    from gr3.model import GR3
+    from gr3.text import Text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train a GR-3 model on demonstrations (python -m gr3.generate makes them)."""
+    parser = argparse.ArgumentParser(prog="bytemini train", description=main.__doc__)
+    parser.add_argument("--recipe", default="gr3-tiny", help=", ".join(RECIPES))
+    add_options(parser)
+    options = parser.parse_args(argv)
+    try:
+        config = configure(options.recipe, options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    try:
+        import torch.multiprocessing as mp
+    except ImportError:
+        raise UserError("training needs PyTorch: .venv/bin/pip install -r requirements/train.txt") from None
+    from gr3.dataset import DatasetError
+
+    try:
+        prepare(config)
+    except (DatasetError, ValueError) as error:
+        raise UserError(str(error)) from None
+    if config.processes == 1:
+        work(0, config, 0)
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        mp.spawn(work, args=(config, port), nprocs=config.processes)  # type: ignore[attr-defined, no-untyped-call]
+    return 0
+
+
+# -- the run's folder -------------------------------------------------------------------------------------------------
+
+
+def prepare(config: TrainConfig) -> None:
+    """Make the run's folder: configuration, tokenizer, normalisation; or check that an old one is of the same run.
+
+    Raises:
+        ValueError: the folder holds a run of another kind.
+    """
+    from gr3.config import ModelConfig, tiny
+    from gr3.dataset import corpus, normalisation_of
+    from gr3.layout import ActionLayout
+    from gr3.text import Text
+
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    demos, stills = _shards(config)
+    session = {
+        "command": " ".join(sys.argv),
+        "config": asdict(config),
+        "data": {
+            "demos": {"shards": demos.shards, "frames": len(demos), "sha256": demos.digest},
+            "stills": {"shards": stills.shards, "frames": len(stills), "sha256": stills.digest} if stills else None,
+        },
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpus": os.cpu_count(),
+    }
+    written = out / "training.json"
+    if written.exists():
+        record = json.loads(written.read_text(encoding="utf-8"))
+        before = record["sessions"][-1]["config"]
+        fixed = ("size", "norm", "task_status", "cotraining", "seed", "processes", "robot_batch", "stills_batch")
+        changed = [name for name in fixed if before[name] != getattr(config, name)]
+        if changed:
+            was = ", ".join(f"{name}={before[name]}" for name in changed)
+            raise ValueError(f"{out} holds a run with {was}: resume it so, or give another --out")
+        record["sessions"].append(session)
+    else:
+        from bytemini_description.robot import load_robot
+
+        layout = ActionLayout.of(load_robot(json.loads((Path(config.data) / "recipe.json").read_text())["robot"]))
+        if config.size == "tiny":
+            text = Text.train(corpus(_episodes(demos, stills)))
+            model = tiny(text.size)
+        else:
+            if not config.backbone:
+                raise ValueError("--size full starts from pretrained weights: --backbone FOLDER (Qwen2.5-VL-3B)")
+            text = Text.load(Path(config.backbone) / "tokenizer.json")
+            model = ModelConfig()
+        data = model.to_dict()
+        data["action"] = {**data["action"], "norm": config.norm, "task_status": config.task_status}
+        text.save(out / "tokenizer.json")
+        norm = normalisation_of(demos, layout)
+        record = {
+            "format": "gr3-run/1",
+            "robot": json.loads((Path(config.data) / "recipe.json").read_text())["robot"],
+            "model": data,
+            "columns": layout.columns,
+            "state_names": layout.state_names,
+            "normalisation": norm.to_dict(),
+            "sessions": [session],
+        }
+    _write(written, json.dumps(record, indent=1).encode())
+
+
+def _shards(config: TrainConfig) -> Any:
+    from gr3.dataset import Shards
+
+    root = Path(config.data)
+    if not (root / "recipe.json").is_file():
+        raise ValueError(f"{root} holds no data; make it with: python -m gr3.generate {root}")
+    demos = Shards(root / "demos", config.demos + config.validation if config.demos else None)
+    stills = Shards(root / "stills", config.stills or None) if config.cotraining else None
+    return demos, stills
+
+
+def _episodes(demos: Any, stills: Any) -> list[Any]:
+    return [*demos.episodes, *(stills.episodes if stills else [])]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All or nothing: whoever is killed leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+# -- learning ---------------------------------------------------------------------------------------------------------
+
+
+def rate_at(step: int, config: TrainConfig) -> float:
+    """Learning rate: warm-up, constant, linear to zero."""
+    rise = min(1.0, (step + 1) / max(config.warmup, 1))
+    fall = min(1.0, (config.steps - step) / max(config.decay * config.steps, 1.0))
+    rate: float = config.learning_rate * min(rise, max(fall, 0.0))
+    return rate
+
+
+def build(record: dict[str, Any], text: Text) -> GR3:
+    """The model of a run, not yet trained."""
+    from gr3.config import ModelConfig
+    from gr3.model import GR3
+
+    return GR3(ModelConfig.from_dict(record["model"]), text.marks)
+
+
+def optimizer_of(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; no decay on vectors (norms, biases)."""
+    import torch
+
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+
+
+def work(rank: int, config: TrainConfig, port: int) -> None:
+    """One process of a run."""
+    import torch
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    from gr3.dataset import Normalisation, Source
+    from gr3.layout import ActionLayout
+    from gr3.losses import LossStep
+    from gr3.text import Text
+
+    if config.device == "cpu":
+        torch.set_num_threads(1)  # a process per core: faster than threads, and does not collapse when cores are shared
+    device = torch.device(config.device, rank) if config.device == "cuda" else torch.device(config.device)
+    if config.processes > 1:
+        backend = "nccl" if config.device == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=config.processes)
+    out = Path(config.out)
+    record = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    text = Text.load(out / "tokenizer.json")
+    norm = Normalisation.from_dict(record["normalisation"])
+    demos, stills = _shards(config)
+    columns = tuple(record["columns"])
+    layout = ActionLayout(columns[: columns.index("left_hand/x")], tuple(record["state_names"][:19]))
+    torch.manual_seed(config.seed)
+    model = build(record, text)
+    source = Source(demos, stills, text, layout, norm, config.mixture(), model.config.text_length)
+    source.hold_out(config.validation)
+    if config.backbone:
+        from gr3.backbone import load_qwen
+
+        load_qwen(model.backbone, Path(config.backbone))
+    model.to(device)
+    average = {name: p.detach().clone() for name, p in model.state_dict().items()}
+    optimizer = optimizer_of(model, config)
+    start = 0
+    if (out / "last.pt").exists():
+        saved = torch.load(out / "last.pt", map_location=device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average, start = saved["average"], int(saved["step"])
+    trained: Any = LossStep(model)
+    if config.processes > 1:
+        unused = not (config.cotraining and config.conversations)
+        trained = DistributedDataParallel(trained, find_unused_parameters=unused)
+    log = _Log(out / "log.csv", start) if rank == 0 else None
+    began, seen = time.monotonic(), time.monotonic()
+    for step in range(start, config.steps):
+        if config.minutes and time.monotonic() - began > 60 * config.minutes:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, config)
+        batch = source.batch(config.seed, step, rank)
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + rank)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
+            found = trained(batch, config, generator)
+        optimizer.zero_grad(set_to_none=True)
+        found["loss"].backward()
+        norm_of = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        if not torch.isfinite(norm_of):
+            raise FloatingPointError(f"the gradient is not finite at step {step}; losses {_numbers(found)}")
+        optimizer.step()
+        keep = min(config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, p in model.state_dict().items():
+                if p.is_floating_point():
+                    average[name].lerp_(p, 1 - keep)
+        done = step + 1
+        if log is not None:
+            now = time.monotonic()
+            per_step = config.robot_batch + (config.stills_batch if config.cotraining else 0)
+            log.row(
+                step=done,
+                **_numbers(found),
+                gradient=float(norm_of),
+                rate=rate_at(step, config),
+                samples_per_s=per_step / (now - seen),
+                memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            )
+            seen = now
+            if done % config.validate_every == 0 or done == config.steps:
+                live = {name: p.clone() for name, p in model.state_dict().items()}
+                model.load_state_dict(average)
+                log.validation(done, validate(model, source, norm))
+                model.load_state_dict(live)
+                seen = time.monotonic()
+        ended = done == config.steps or (config.minutes and time.monotonic() - began > 60 * config.minutes)
+        if rank == 0 and (done % config.save_every == 0 or ended):
+            _save(out / "last.pt", model, optimizer, average, done)
+    if config.processes > 1:
+        dist.destroy_process_group()
+
+
+def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in found.items()}
+
+
+def _save(path: Path, model: GR3, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int) -> None:
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(
+        {"model": model.state_dict(), "average": average, "optimizer": optimizer.state_dict(), "step": step}, buffer
+    )
+    _write(path, buffer.getvalue())
+
+
+def validate(model: GR3, source: Source, norm: Normalisation) -> dict[str, float]:
+    """What the averaged model does on demonstrations that it was not trained on.
+
+    Returns:
+        `arm_mm`, `arm_rad`: root mean square error of both hands' positions (mm) and of the arm joints (rad) half a
+        second on; `status`: share of right task statuses, `refused` of invalid instructions; `point_px`: median error
+        of where it points in the head's picture, in hundredths of the picture; `present`: share of right answers to
+        whether a thing is there.
+    """
+    import numpy as np
+    import torch
+
+    from gr3.evaluate import answers, flows
+
+    model.eval()
+    with torch.no_grad():
+        found = {**flows(model, source, norm, np.random.default_rng(1)), **answers(model, source)}
+    model.train()
+    return found
+
+
+class _Log:
+    """CSV files beside the run, and a bar on the terminal."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self._path = path
+        self._columns: list[str] | None = None
+        self._start = time.monotonic()
+        if path.exists():  # rows after the last save belong to steps that are done again
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
+            kept = [row for row in rows[1:] if row and int(row[0]) <= start]
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([rows[0], *kept] if rows else [])
+            self._columns = rows[0] if rows else None
+
+    def row(self, **values: float) -> None:
+        """A step's numbers."""
+        if self._columns is None:
+            self._columns = list(values)
+            with self._path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(self._columns)
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([f"{values.get(name, float('nan')):.6g}" for name in self._columns])
+        step = int(values["step"])
+        if step % 10 == 0:
+            shown = " ".join(f"{k} {v:.4g}" for k, v in values.items() if k not in ("step", "memory_mib"))
+            print(f"\r{time.monotonic() - self._start:6.0f} s  step {step}  {shown}   ", end="", flush=True)
+
+    def validation(self, step: int, values: dict[str, float]) -> None:
+        """What the averaged model does on held-out demonstrations."""
+        line = json.dumps({"step": step, **{k: round(v, 5) for k, v in values.items()}})
+        with self._path.with_name("validation.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print("\n" + line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
