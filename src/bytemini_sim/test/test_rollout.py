@@ -33,10 +33,15 @@ def test_bad_input_is_one_line_that_says_how_to_mend(argv, reason, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flag", ["--policy", "--robot"])
-def test_unknown_policy_and_robot_are_refused(flag, capsys):
+def test_an_unknown_policy_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match="policy is 'nobody'"):
+        rollout.main(["--policy", "nobody", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_robot_is_refused(capsys):
     with pytest.raises(SystemExit) as caught:
-        rollout.main([flag, "nobody"])
+        rollout.main(["--robot", "nobody"])
     assert caught.value.code == 2
     assert "nobody" in capsys.readouterr().err
 
