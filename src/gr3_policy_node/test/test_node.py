@@ -1,6 +1,5 @@
 """The very node, with sensors and a controller of software."""
 
-import os
 import random
 import threading
 import time
@@ -39,7 +38,7 @@ class Rig:
     """Node, sensors at 50 Hz and 10 Hz, and a controller that grants every mode; spun by a thread."""
 
     def __init__(self, policy, monkeypatch, robot, **parameters):
-        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 200))
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(random.randint(1, 200)))
         arguments = ["--ros-args"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
@@ -273,8 +272,20 @@ def test_a_policy_that_cannot_warm_up_is_not_activated(start, policies):
     assert rig.change(Transition.TRANSITION_CONFIGURE)
     assert not rig.change(Transition.TRANSITION_ACTIVATE)
     assert rig.state() == "inactive"
-    with pytest.raises(ValueError, match="the graph wants other pictures"):
-        rig.node.activate()  # as at the start, where it becomes the process's last words
+
+
+def test_at_the_start_the_reason_is_the_nodes_last_word(monkeypatch):
+    def refuse(*_):
+        raise ValueError("no checkpoint folder /none")
+
+    monkeypatch.setattr(node_module, "load_policy", refuse)
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.randint(1, 200)))
+    rclpy.init()
+    try:
+        with pytest.raises(ValueError, match="policy expert: no checkpoint folder /none"):
+            PolicyNode()
+    finally:
+        rclpy.try_shutdown()
 
 
 def test_stamps_are_those_of_the_newest_picture(start, echo):
