@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import rclpy
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
@@ -48,6 +49,7 @@ from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim._mujoco import mujoco
 from bytemini_sim.episode import OUTSIDE_SIZE
 from bytemini_sim.model import OUTSIDE_CAMERA
+from bytemini_sim.power import EMPTY, HOT, LOW, TOO_HOT, PowerModel
 from bytemini_sim.services import fill_score
 from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
@@ -102,6 +104,8 @@ class SimNode(Node):
         self._command: JointCommand | None = None
         self._due = 0.0
         self._join = StampJoin(("joints", "base"))
+        self._power = PowerModel(self._world.robot.effort)
+        self._ticks, self._drawn, self._left_out = Meter(), Meter(), 0
 
         qos = sensor_qos(self._lockstep)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
@@ -128,6 +132,7 @@ class SimNode(Node):
         self.create_service(SetBool, "sim/run", self._on_run)
         self._layout = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
         self._layout.publish(scene_message(self._world.scene_state()))
+        self._reporter = Reporter(self, self._report)
         self.get_logger().info(f"{task}, {setting}, seed {seed}: {scene.instruction}")
 
     def destroy_node(self) -> None:
@@ -185,6 +190,7 @@ class SimNode(Node):
         now = self.now
         state = dataclasses.replace(self._world.state(), stamp=now)
         observed = now % self._period == 0
+        self._ticks.add()
         # Joints last: who is woken by them finds the rest of this stamp already there. In lock step every stage goes by
         # stamps; the clock is for those who only look on.
         if observed or not self._lockstep:
@@ -193,6 +199,7 @@ class SimNode(Node):
         self._odometry.publish(odometry)
         self._joints.publish(joint_state_message(state))
         if observed:
+            self._power.step(self._period / NANOSECONDS, state.effort, state.velocity)
             self._publish_observation(now)
             self._transforms.publish(TFMessage(transforms=[odometry_transform(odometry)]))
 
@@ -209,6 +216,7 @@ class SimNode(Node):
             return
         if self._painting is not None:
             if not self._painting.done() and not self._lockstep:
+                self._left_out += 1
                 self.get_logger().warning(
                     "a set of pictures was left out: drawing is too slow", throttle_duration_sec=5
                 )
@@ -218,6 +226,7 @@ class SimNode(Node):
 
     def _paint(self, instant: mujoco.MjData, now: int) -> None:
         """Draw and publish one set of pictures; in the painter's thread."""
+        began = time.perf_counter()
         if self._depth:
             for camera, (image, depth) in self._world.images_and_depth(instant).items():
                 self._images[camera, "depth"].publish(depth_message(depth, now, _optical(camera)))
@@ -228,6 +237,35 @@ class SimNode(Node):
         if self._outside:
             image = self._world.photograph(OUTSIDE_CAMERA, OUTSIDE_SIZE, pretty=False, instant=instant)
             self._images[OUTSIDE_CAMERA, "color"].publish(image_message(image, now, "odom"))
+        self._drawn.add(time.perf_counter() - began)
+
+    def _report(self) -> dict[str, Health]:
+        """For /diagnostics; temperatures and charge are simulated."""
+        rate, (drawn, draw, _) = self._ticks.take()[0], self._drawn.take()
+        power, robot = self._power, self._world.robot
+        hottest = int(power.temperature.argmax())
+        heat, charge = power.temperature[hottest], power.charge
+        level, message = Level.OK, ""
+        if heat > HOT:
+            level = Level.ERROR if heat > TOO_HOT else Level.WARN
+            message = f"{robot.joint_names[hottest]} has a temperature of {heat:.0f} °C"
+        if charge < LOW:
+            level = Level.ERROR if charge < EMPTY else max(level, Level.WARN)
+            message = f"the battery is at {charge:.0f} %"
+        values = {
+            "tick_rate": rate,
+            "realtime_percent": 100 * rate * self._world.physics.tick / NANOSECONDS,
+            "picture_rate": drawn,
+            "draw_ms": 1e3 * draw,
+            "pictures_left_out": self._left_out,
+            "battery_percent": charge,
+            "power_w": power.power,
+            "hottest_joint": robot.joint_names[hottest],
+            "hottest_c": heat,
+        }
+        degrees = zip(robot.joint_names, power.temperature.tolist(), strict=True)
+        joints = {f"{name.removesuffix('_joint')}_c": value for name, value in degrees}
+        return {"": Health(level, message, values), "joint temperatures": Health(values=joints)}
 
     def _in_painter(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what touches OpenGL in the painter's thread, after what is being drawn."""
