@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
 from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, ActionChunk, RobotState
@@ -51,6 +52,9 @@ class TrajectoryOptimizerNode(Node):
         self._reports = self.create_publisher(ChunkReportMsg, "trajectory/chunk_report", 10)
         self._subscription = StateSubscription(self, lockstep, self._on_state, self._refuse)
         self.create_subscription(ActionChunkMsg, "policy/action_chunk", self._on_chunk, qos)
+        self._chunks, self._sent, self._refusals = Meter(), Meter(), 0
+        self._refused, self._delay = "", float("nan")
+        self._reporter = Reporter(self, self._report)
 
     def _refuse(self, reason: str) -> None:
         self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
@@ -70,6 +74,20 @@ class TrajectoryOptimizerNode(Node):
         else:
             self._schedule.add(chunk)
             self._answer()
+
+    def _report(self) -> dict[str, Health]:
+        refused, self._refused = self._refused, ""
+        rate, solve, longest = self._chunks.take()
+        values = {
+            "reference_rate": self._sent.take()[0],
+            "chunk_rate": rate,
+            "solve_ms": 1e3 * solve,
+            "longest_solve_ms": 1e3 * longest,
+            "delay_actions": self._delay,
+            "refused_chunks": self._refusals,
+        }
+        message = f"a chunk was refused: {refused}" if refused else ""
+        return {"": Health(Level.WARN if refused else Level.OK, message, values)}
 
     def _answer(self) -> None:
         """Answer every state for which the chunks that are due have come, in order."""
@@ -94,10 +112,15 @@ class TrajectoryOptimizerNode(Node):
             # One tick ahead: the controller finds the reference waiting when the state comes and answers at once.
             for stamp in (*((now,) if begins else ()), now + TICK):
                 self._references.publish(reference_message(self._optimizer.sample(stamp)))
+                self._sent.add()
 
     def _take(self, chunk: ActionChunk, now: int) -> None:
         report = self._optimizer.add_chunk(chunk, now)
-        if not report.accepted:
+        self._chunks.add(report.solve_time)
+        if report.accepted:
+            self._delay = float(report.delay_actions)
+        else:
+            self._refusals, self._refused = self._refusals + 1, report.reason
             self._refuse(f"chunk {chunk.sequence} of {chunk.policy}: {report.reason}")
         self._reports.publish(chunk_report_message(report))
 
