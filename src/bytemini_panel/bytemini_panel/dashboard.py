@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -61,6 +62,11 @@ class Fault:
     fix: str
     wall: float
     count: int = 1
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two sentences tell the same, with other numbers perhaps."""
+    return re.sub(r"\d+", "#", one) == re.sub(r"\d+", "#", other)
 
 
 class Series:
@@ -141,7 +147,8 @@ class Dashboard:
         before = self._rows.get(name)
         self._rows[name] = NodeRow(name, level, message, dict(values), now)
         self._silent.discard(name)
-        if level == Level.ERROR and message and (before is None or before.level != level or before.message != message):
+        new = before is None or before.level != level or not _same(before.message, message)
+        if level == Level.ERROR and message and new:
             self.fault(wall, name, level, message)
 
     def heard_log(self, wall: float, level: int, name: str, text: str) -> None:
@@ -163,7 +170,8 @@ class Dashboard:
     def fault(self, wall: float, source: str, level: int, text: str) -> None:
         """Something went wrong."""
         for index, known in enumerate(self.faults):
-            if (known.source, known.text) == (source, text):
+            if known.source == source and _same(known.text, text):
+                known.text = text
                 known.count += 1
                 known.wall = wall
                 del self.faults[index]

@@ -121,7 +121,7 @@ class PanelNode(Node):
         robot = load_robot(version)
         self._dashboard = Dashboard(SERIES)
         self._jerk = JerkMeter(robot.joint_names, robot.jerk)
-        self._clients: set[Client] = set()
+        self._watchers: set[Client] = set()
         self._requests: deque[tuple[Request, Answer]] = deque()
         self._guard = self.create_guard_condition(self._on_requests)
         self._pending: list[Pending] = []
@@ -241,7 +241,7 @@ class PanelNode(Node):
         """In the picture maker's thread."""
         self._shown += 1
         message = _PICTURE.pack(CAMERAS.index(camera), self._shown, stamp_of(image) / NANOSECONDS) + jpeg
-        for client in list(self._clients):
+        for client in list(self._watchers):
             client.offer(camera, message)
 
     # What goes to the page
@@ -258,14 +258,14 @@ class PanelNode(Node):
             self._dashboard.heard_mode(now, time.time(), status.mode, status.reason)
         self._send_pose()
         self._poses += 1
-        if self._poses % STATE_EVERY == 0 and self._clients:
+        if self._poses % STATE_EVERY == 0 and self._watchers:
             self._offer("state", self._state(now))
 
     def _state(self, now: float) -> dict[str, Any]:
         return {"type": "state", "wall": time.time(), **self._dashboard.snapshot(now)}
 
     def _send_pose(self) -> None:
-        if not self._clients or "joints" not in self._newest or "odometry" not in self._newest:
+        if not self._watchers or "joints" not in self._newest or "odometry" not in self._newest:
             return
         joints = deserialize_message(self._newest.pop("joints"), JointState)
         odometry = deserialize_message(self._newest["odometry"], Odometry)
@@ -288,7 +288,7 @@ class PanelNode(Node):
 
     def _watch_cameras(self) -> None:
         """Listen to the cameras only while somebody looks: pictures are most of what crosses the wire."""
-        if bool(self._clients) == self._watching:
+        if bool(self._watchers) == self._watching:
             return
         self._watching = not self._watching
         for subscription in self._cameras:
@@ -305,18 +305,18 @@ class PanelNode(Node):
 
     def _offer(self, key: str, message: dict[str, Any]) -> None:
         text = json.dumps(message)
-        for client in list(self._clients):
+        for client in list(self._watchers):
             client.offer(key, text)
 
     def _broadcast(self, message: dict[str, Any]) -> None:
-        for client in list(self._clients):
+        for client in list(self._watchers):
             client.send(message)
 
     # The server's thread
 
     def opened(self, client: Client) -> None:
         """A page was opened."""
-        self._clients.add(client)
+        self._watchers.add(client)
         client.send(
             {
                 "type": "welcome",
@@ -343,7 +343,7 @@ class PanelNode(Node):
 
     def closed(self, client: Client) -> None:
         """The page is gone."""
-        self._clients.discard(client)
+        self._watchers.discard(client)
 
     def request(self, request: Request, answer: Answer) -> None:
         """Take a request; may be called from any thread. `answer` is called in the node's."""
@@ -474,7 +474,7 @@ class PanelNode(Node):
         self._await("the policy", answer, self._goal.cancel_goal_async(), lambda _: answer(True, "cancelled"))
 
     def _report(self) -> dict[str, Health]:
-        return {"": Health(values={"pages": len(self._clients), "url": self.server.url().partition("#")[0]})}
+        return {"": Health(values={"pages": len(self._watchers), "url": self.server.url().partition("#")[0]})}
 
 
 def main() -> int:

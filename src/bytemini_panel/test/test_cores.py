@@ -110,6 +110,11 @@ def test_nodes_that_err_or_fall_silent_are_told_once_and_counted():
         board.heard_node(float(now), 0.0, "cameras: head", int(Level.ERROR), "no camera", {"color_rate": "0"})
         board.watch(float(now), 0.0)
     assert [(f.source, f.count) for f in board.faults] == [("cameras: head", 1)]
+    board.heard_node(2.5, 0.0, "sim", int(Level.ERROR), "an elbow has 86 °C", {})
+    board.heard_node(2.6, 0.0, "sim", int(Level.ERROR), "an elbow has 87 °C", {})
+    assert (board.faults[0].text, board.faults[0].count, len(board.faults)) == ("an elbow has 86 °C", 1, 2)
+    board.faults.popleft()
+    board._rows.pop("sim")
     board.heard_node(3.0, 0.0, "cameras: head", 0, "", {})
     board.watch(3.0 + SILENCE + 0.1, 0.0)
     board.watch(3.0 + SILENCE + 0.2, 0.0)

@@ -172,6 +172,7 @@ function task(now) {
   $("task-status").textContent = now.status;
   $("task-status").style.color = { TERMINATED: "var(--good)", ONGOING: "var(--blue)", asked: "var(--dim)" }[now.status] ?? "var(--warn)";
   $("task-text").textContent = now.instruction + (now.message ? ` — ${now.message}` : "");
+  $("bar").hidden = !now.running && now.status !== "TERMINATED";
   const share = now.progress ?? (now.running && now.time_limit ? now.elapsed / now.time_limit : now.running ? null : 1);
   if (share === null) $("bar").removeAttribute("value"); else $("bar").value = Math.min(share, 1);
   const parts = [`${now.elapsed.toFixed(1)} s${now.time_limit ? ` of ${now.time_limit.toFixed(0)} s` : ""}`, `${now.chunks} chunks`];

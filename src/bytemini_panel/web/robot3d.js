@@ -95,7 +95,7 @@ const FRAGMENT = `#version 300 es
 precision highp float; uniform vec4 color; uniform float flat_; in vec3 n, p; out vec4 pixel;
 void main() {
   vec3 up = normalize(n);
-  float light = 0.42 + 0.5 * max(dot(up, normalize(vec3(0.5, 0.35, 0.8))), 0.0) + 0.16 * max(dot(up, normalize(vec3(-0.6, -0.4, 0.3))), 0.0);
+  float light = 0.55 + 0.6 * max(dot(up, normalize(vec3(0.5, 0.35, 0.8))), 0.0) + 0.25 * max(dot(up, normalize(vec3(-0.6, -0.4, 0.3))), 0.0);
   pixel = vec4(color.rgb * mix(light, 1.0, flat_), color.a);
 }`;
 
@@ -123,7 +123,7 @@ export class RobotView {
     for (let i = -10; i <= 10; i++) for (const p of [[i, -10, 0], [i, 10, 0], [-10, i, 0], [10, i, 0]]) grid.push(p[0] / 2, p[1] / 2, p[2], 0, 0, 1);
     this.grid = this.upload(new Float32Array(grid));
     gl.enable(gl.DEPTH_TEST);
-    this.turn = 0.7; this.lift = 0.35; this.distance = 2.9; this.target = [0.1, 0, 0.68];
+    this.turn = 0.7; this.lift = 0.35; this.distance = 2.5; this.target = [0.12, 0, 0.66];
     this.figure = null; this.joints = {}; this.base = [0, 0, 0];
     this.listen();
   }
@@ -199,7 +199,7 @@ export class RobotView {
     gl.uniformMatrix4fv(u.view, false, this.view());
     gl.uniformMatrix4fv(u.model, false, identity());
     gl.uniform3f(u.scale, 1, 1, 1);
-    gl.uniform4f(u.color, 0.2, 0.25, 0.32, 1);
+    gl.uniform4f(u.color, 0.24, 0.3, 0.38, 1);
     gl.uniform1f(u.flat_, 1);
     gl.bindVertexArray(this.grid.array);
     gl.drawArrays(gl.LINES, 0, this.grid.count);
@@ -211,7 +211,7 @@ export class RobotView {
         const [a, b, c] = shape.size;
         gl.uniformMatrix4fv(u.model, false, multiply(poses[link], fromPose(shape.pose)));
         gl.uniform3f(u.scale, ...(shape.kind === "box" ? [a, b, c] : shape.kind === "cylinder" ? [a, a, b] : [a, a, a]));
-        gl.uniform4f(u.color, ...shape.color.map((v, i) => (i < 3 ? Math.max(v, 0.16) : 1)));
+        gl.uniform4f(u.color, ...shape.color.map((v, i) => (i < 3 ? 0.2 + 0.8 * v : 1)));
         const { array, count } = this.meshes[shape.kind];
         gl.bindVertexArray(array);
         gl.drawArrays(gl.TRIANGLES, 0, count);

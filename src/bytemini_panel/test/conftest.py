@@ -1,0 +1,23 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the browser and the talking robot
+
+
+@pytest.fixture(scope="module")
+def robot():
+    pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
+    import rclpy
+    from robot import DOMAIN, Spinner, TalkingRobot
+
+    os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
+    rclpy.init()
+    node = TalkingRobot()
+    spinner = Spinner(node)
+    yield node
+    spinner.stop()
+    node.destroy_node()
+    rclpy.try_shutdown()
