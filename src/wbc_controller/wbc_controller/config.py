@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from .compliance import Compliance
+from .horizon import Preview
 from .weights import Weights
 
 
@@ -24,6 +25,7 @@ class WbcConfig:
     step of a hand's target from one reference to the next (m; rad: pi times as much). `yielding`: hand error (m; rad:
     pi times as much) from which the status says that the hand was sacrificed. `weights`: of the
     tasks. `compliance`: how the hands yield; None: as stiff as the drives.
+    `preview`: plan 0.3 s ahead and let the tick follow the plan; None: the tick alone. It needs a compiler.
     """
 
     period: float = 0.005
@@ -42,11 +44,12 @@ class WbcConfig:
     yielding: float = 0.01
     weights: Weights = field(default_factory=Weights)
     compliance: Compliance | None = None
+    preview: Preview | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("weights", "compliance"):
+            if item.name in ("weights", "compliance", "preview"):
                 continue
             if not (isinstance(value, int | float) and 0.0 < value < math.inf):
                 raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,8 @@ from .compliance import Admittance, WrenchObserver
 from .config import WbcConfig
 from .gate import Gate
 from .guard import Guard
-from .hands import HandTarget, exponential
+from .hands import HandTarget, exponential, exponentials
+from .horizon import KNOTS, Planner
 from .model import Frames, robot_problem
 from .modes import OWNERS, ModeMachine
 from .proximity import ITEM
@@ -41,6 +43,8 @@ _RIM = 1.0 - 1e-6  # the wrist's range is an open disc
 _POSTURE_RATE = 0.5  # of the way home that an arm's spare freedom goes in a second
 _GAZE_RATE = 2.0  # of the angle to what the head should look at, per second
 _EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over
+_SPREADS = 0.05  # s for which the preview believes that a yielding hand goes on as it does
+_LASTING = 0.1  # s for which the preview believes in a reference's acceleration
 _PATIENCE = 3  # ticks that a failed solver may coast on its last velocity
 
 
@@ -55,7 +59,9 @@ class WholeBodyCommand:
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
-    `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed.
+    `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed;
+    `failed`: all of them since the start. Such a tick follows the plan's next step, or goes on as it did; after
+    `_PATIENCE` in a row the robot holds.
 
     A reference names joints, the base, hands, or a mixture. All of it goes into one quadratic programme a tick
     (`problem`, `solver`); what the robot does in HOLD and ESTOP needs no solver.
@@ -75,6 +81,10 @@ class WholeBodyController:
         self._problem = robot_problem(robot, self.config.period)
         self._solver, self.fallback = make_solver(self._problem)
         self._solver.surround(self.config.self_distance, np.zeros((0, ITEM)))
+        self._planner: Planner | None = None
+        if self.config.preview is not None and not self.fallback:
+            self._planner = Planner(self._problem, self.config.preview)
+            self._planner.surround(self.config.self_distance, np.zeros((0, ITEM)))
         self._guard = Guard(self._solver.nearest, robot.acceleration, self.config.clearance, self.config.period)
         self._parameters = {name: self._solver.parameters[where] for name, where in self._problem.layout.fields.items()}
         self._kinematics = Kinematics(robot)
@@ -102,6 +112,9 @@ class WholeBodyController:
         self._column_names = ("base/x", "base/y", "base/yaw", *robot.joint_names)
         p = self._parameters
         p["lower"][:], p["upper"][:], p["hardest"][:] = self._lower, self._upper, self._acceleration
+        self._columns = np.array(self._problem.columns)
+        if self._planner is not None:
+            self._planner.limits[[0, 1, 3, 4]] = self._lower, self._upper, self._acceleration, self._jerk
         self._hands = {frame: p[f"{side}_hand"] for frame, side in zip(frames.hands, SIDES, strict=True)}
         for given in self._hands.values():
             given[:] = 0.0
@@ -126,10 +139,11 @@ class WholeBodyController:
         if compliance is not None:
             self._observer = WrenchObserver(robot, self._kinematics, compliance.observer, self.config.period)
         self._aimed = -np.inf
-        self.failures = 0
+        self.failures = self.failed = 0
         self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
         self._time = -np.inf
+        self._ahead: Sequence[WholeBodyReference] = ()
         self._refused = 0
         self._last: WholeBodyCommand | None = None
 
@@ -144,6 +158,8 @@ class WholeBodyController:
             ValueError: a wrong shape, too many, or not finite.
         """
         self._solver.surround(self.config.self_distance, boxes)
+        if self._planner is not None:
+            self._planner.surround(self.config.self_distance, boxes)
 
     @property
     def mode(self) -> Mode:
@@ -161,7 +177,13 @@ class WholeBodyController:
                 self._last = None  # the drives may have been without power: start again from what is measured
         return granted, reason
 
-    def update(self, t: float, state: RobotState, reference: WholeBodyReference | None = None) -> WholeBodyCommand:
+    def update(
+        self,
+        t: float,
+        state: RobotState,
+        reference: WholeBodyReference | None = None,
+        ahead: Sequence[WholeBodyReference] = (),
+    ) -> WholeBodyCommand:
         """Advance one control tick.
 
         Args:
@@ -170,6 +192,8 @@ class WholeBodyController:
             state: measured. A stale or incomplete one takes the robot from its owner (HOLD).
             reference: the newest one known, of any source; None when there is none. Only the owner's is executed, for
                 `max_reference_age` at most.
+            ahead: what the sender of `reference` knows to come, by stamp, for the preview: the same joints and hands.
+                Without it the preview extrapolates. Only the plan is shaped by it: nothing of it is executed as such.
         """
         started = time.perf_counter()
         if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
@@ -177,7 +201,7 @@ class WholeBodyController:
         if t < self._time:
             self._fault(f"the clock went back by {self._time - t:.3f} s")
             self._since = t
-        self._time = t
+        self._time, self._ahead = t, ahead
         if reason := self._gate.state(t, state):
             self._fault(reason)
         else:
@@ -243,6 +267,8 @@ class WholeBodyController:
         self._targets, self._admittances = {}, {}
         self._sacrificed = ()
         self.failures = 0
+        if self._planner is not None:
+            self._planner.restart()
 
     def _waiting(self) -> str:
         return "waiting for the first reference" if self._modes.mode in OWNERS and self._reference is None else ""
@@ -357,6 +383,7 @@ class WholeBodyController:
             p["q"][:_BASE] = state.base_pose
         p["v"][:] = self._velocity
         p["fastest"][:] = self._velocity_limits[self._modes.mode]
+        free = np.zeros(0, dtype=np.intp)
         if reference.hands:
             free, arms = self._aim(t, reference)
             target[free - _BASE] = self._position[free - _BASE]  # left to the tasks: they have no target to return to
@@ -370,17 +397,99 @@ class WholeBodyController:
         p["want"][:] = self._tracking(t, reference, target)
         if reference.hands:
             p["want"][arms] += self._eased(t) * _POSTURE_RATE * (self.robot.home - self._position)[arms - _BASE]
+        flag = 0 if self._planner is None else self._preview(self._planner, t, reference, target, free)
         solution = self._solver.solve()
-        if solution.flag >= 0:
+        if solution.flag < 0:
+            solution.velocity[:] = np.clip(self._velocity, solution.low, solution.high)
+        if solution.flag >= 0 and flag >= 0:
             self.failures = 0
             return solution
         self.failures += 1
+        self.failed += 1
         if self.failures > _PATIENCE:
-            self._fault(f"the solver failed {self.failures} times in a row (flag {solution.flag})")
-        solution.velocity[:] = np.clip(
-            self._velocity if self.failures <= _PATIENCE else self._braking(), solution.low, solution.high
-        )
+            self._fault(f"the solver failed {self.failures} times in a row (flag {min(flag, solution.flag)})")
+            solution.velocity[:] = np.clip(self._braking(), solution.low, solution.high)
         return solution
+
+    def _preview(
+        self, planner: Planner, t: float, reference: WholeBodyReference, target: Array, free: NDArray[np.intp]
+    ) -> int:
+        """Plan ahead with the tick's tasks, and let the tick follow the plan's first step instead.
+
+        `free`: the variables that are left to the tasks. Returns the planner's flag; below 0 the tick follows the last
+        plan's next step.
+        """
+        p, rows, preview = self._parameters, planner.rows, planner.preview
+        times = t - self.config.period + planner.times  # what is commanded now is for the last tick
+        known = self._expected(reference, times)
+        planner.now[:] = p["q"], self._velocity, self._change
+        planner.limits[2] = p["fastest"]
+        doubt = 1.0 if self._ahead else np.exp(-preview.doubt * np.arange(KNOTS))[:, None]
+        counts = doubt / preview.closing**2
+        late = times - np.array([r.stamp for r in known]) / NANOSECONDS
+        for side, (frame, given) in zip(SIDES, self._hands.items(), strict=True):
+            row = rows[f"{side}_hand"]
+            row[:, 18:] = counts * given[18:]
+            if (aimed := self._targets.get(frame)) is None or not given[18]:
+                continue
+            hands = [next(hand for hand in r.hands if hand.frame == frame) for r in known]
+            rotations, positions = aimed.ahead(times, hands, late)
+            if (admittance := self._admittances.get(frame)) is not None:
+                moved = admittance.offset + np.minimum(planner.times, _SPREADS)[:, None] * admittance.rate
+                positions += moved[:, :3]
+                rotations = exponentials(moved[:, 3:]) @ rotations
+            row[:, :9], row[:, 9:12] = rotations.reshape(KNOTS, 9), positions
+        rows["relative"][:] = counts * p["relative"]
+        rows["gaze"][:, :3], rows["gaze"][:, 4] = p["gaze"][:3], 1.0
+        rows["gaze"][:, 3] = p["gaze"][3] * p["gaze"][4] ** 2
+        rows["weight"][:], rows["want"][:] = p["weight"], p["want"]
+        held = np.ones(self._n, dtype=bool)
+        held[free - _BASE] = False
+        goals, rates = self._goals(times, known, late, target)
+        rows["aim"][:, _BASE:] = goals
+        rows["hold"][:, _BASE:] = counts * (p["weight"][_BASE:] * held)
+        rows["want"][:, _BASE:] = np.where(held, rates, p["want"][_BASE:])
+        planner.spreading(float(p["manipulability"][0]))
+        flag = planner.plan()
+        p["want"][self._columns] = planner.velocity[self._columns]
+        p["weight"][:] = 1.0
+        for given in self._hands.values():
+            given[18:] = 0.0
+        p["relative"][:] = p["gaze"][3] = p["manipulability"][:] = 0.0
+        return flag
+
+    def _expected(self, reference: WholeBodyReference, times: Array) -> list[WholeBodyReference]:
+        """The reference stamped nearest to each of the times (s), of those that fit the present one."""
+        if not self._ahead:
+            return [reference] * len(times)
+        frames = {hand.frame for hand in reference.hands}
+        fitting = [reference]
+        for r in self._ahead:
+            if r.source is reference.source and r.names == reference.names and {h.frame for h in r.hands} == frames:
+                fitting.append(r)
+        stamps = np.array([r.stamp for r in fitting]) / NANOSECONDS
+        return [fitting[i] for i in np.argmin(np.abs(times[:, None] - stamps), axis=1)]
+
+    def _goals(
+        self, times: Array, known: Sequence[WholeBodyReference], late: Array, target: Array
+    ) -> tuple[Array, Array]:
+        """Where the joints should be at the times (s), and their rates, both (k, n); accelerations act for a while."""
+        goals, rates = np.tile(target, (len(times), 1)), np.zeros((len(times), self._n))
+        index = self._gate.indices(known[0].names)
+        if len(index):
+            position, velocity, acceleration = (
+                np.array([getattr(r, name) for r in known]) for name in ("position", "velocity", "acceleration")
+            )
+            acts = np.minimum(late, _LASTING)[:, None]
+            rates[:, index] = velocity + acceleration * acts
+            goals[:, index] = position + velocity * late[:, None] + acceleration * acts * (late[:, None] - 0.5 * acts)
+        if self._blend is not None:
+            for k, time_ in enumerate(times):
+                if (fade := self._blend.at(float(time_))) is None:
+                    break
+                goals[k] += fade[0]
+                rates[k] += fade[1]
+        return np.clip(goals, self.robot.lower, self.robot.upper), rates
 
     def _aim(self, t: float, reference: WholeBodyReference) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Hand targets and the weights of everything beside them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from bytemini_core.types import Array, HandReference
 
@@ -11,6 +13,8 @@ from .blend import Blend
 _VELOCITY = np.array((0.5, 0.5, 0.5, 1.5, 1.5, 1.5))
 _ACCELERATION = np.array((2.0, 2.0, 2.0, 8.0, 8.0, 8.0))
 _JERK = 10.0 * _ACCELERATION
+_TREND = 0.03  # s over which the target's acceleration is averaged
+_LASTING = 0.1  # s for which it is believed to act
 
 
 def rotation_of(quaternion: Array) -> Array:
@@ -34,6 +38,18 @@ def exponential(vector: Array) -> Array:
     k = np.array(((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0)))
     rotation: Array = np.eye(3) + np.sin(angle) * k + (1.0 - np.cos(angle)) * (k @ k)
     return rotation
+
+
+def exponentials(vectors: Array) -> Array:
+    """Rotation matrices (k, 3, 3) of rotation vectors (k, 3)."""
+    angle = np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
+    k = np.zeros((len(vectors), 3, 3))
+    x, y, z = (vectors / angle[:, None]).T
+    k[:, 0, 1], k[:, 0, 2], k[:, 1, 2] = -z, y, -x
+    k[:, 1, 0], k[:, 2, 0], k[:, 2, 1] = z, -y, x
+    sine, versine = np.sin(angle)[:, None, None], (1.0 - np.cos(angle))[:, None, None]
+    rotations: Array = np.eye(3) + sine * k + versine * (k @ k)
+    return rotations
 
 
 def logarithm(rotation: Array) -> Array:
@@ -65,6 +81,8 @@ class HandTarget:
         position, rotation, _ = self._moved(reference, late)
         offset = np.concatenate((present[:3, 3] - position, logarithm(present[:3, :3] @ rotation.T)))
         self._blend = Blend(t, offset, -reference.twist, _VELOCITY, _ACCELERATION, _JERK, shortest)
+        self._trend = np.zeros(6)  # the target's acceleration
+        self._learnt, self._twist = t, reference.twist
 
     @staticmethod
     def _moved(reference: HandReference, late: float) -> tuple[Array, Array, Array]:
@@ -76,8 +94,30 @@ class HandTarget:
 
     def at(self, t: float, reference: HandReference, late: float) -> tuple[Array, Array, Array]:
         """Rotation (3, 3), position (3,) and twist (6,) in odom at time t, the reference being `late` seconds old."""
+        if (passed := t - late - self._learnt) > 1e-6:
+            change = np.clip((reference.twist - self._twist) / passed, -_ACCELERATION, _ACCELERATION)
+            self._trend += (change - self._trend) * (passed / (passed + _TREND))
+            self._learnt, self._twist = t - late, reference.twist
         position, rotation, twist = self._moved(reference, late)
         if (fade := self._blend.at(t)) is not None:
             offset, rate, _ = fade
             return exponential(offset[3:]) @ rotation, position + offset[:3], twist + rate
         return rotation, position, twist
+
+    def ahead(self, times: Array, references: Sequence[HandReference], late: Array) -> tuple[Array, Array]:
+        """Rotations (k, 3, 3) and positions (k, 3) at k times (s), each from its reference, `late` (k,) seconds old.
+
+        What is extrapolated follows the twist, and for a while the acceleration that the twists so far showed.
+        """
+        acts = np.clip(late, 0.0, _LASTING)
+        moved = np.array([reference.twist for reference in references]) * late[:, None]
+        moved += self._trend * (acts * (late - 0.5 * acts))[:, None]
+        positions = np.array([reference.pose[:3] for reference in references]) + moved[:, :3]
+        rotations = np.array([rotation_of(reference.pose[3:]) for reference in references])
+        rotations = exponentials(moved[:, 3:]) @ rotations
+        for k, t in enumerate(times):
+            if (fade := self._blend.at(float(t))) is None:
+                break
+            positions[k] += fade[0][:3]
+            rotations[k] = exponential(fade[0][3:]) @ rotations[k]
+        return rotations, positions

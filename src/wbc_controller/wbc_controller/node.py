@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
@@ -22,7 +23,6 @@ from bytemini_core.ros import (
 )
 from bytemini_core.types import NANOSECONDS, Mode, RobotState, WbcStatus, WholeBodyReference
 from bytemini_description.robot import VERSIONS, load_robot
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -51,7 +51,7 @@ class WbcNode(Node):
         self._reference: WholeBodyReference | None = None
         self._status = WbcStatus(stamp=0, mode=Mode.HOLD, reason="no robot state yet")
         self._refused = 0
-        self._ticks = 0
+        self._ticks = Meter()
         self._heard = time.monotonic()
 
         qos = command_qos(self._lockstep)
@@ -60,7 +60,7 @@ class WbcNode(Node):
         self._statuses = self.create_publisher(WbcStatusMsg, "wbc/status", 10)
         self._modes = self.create_publisher(WbcStatusMsg, "wbc/mode", LATCHED_QOS)
         self._modes.publish(wbc_status_message(self._status))
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._reporter = Reporter(self, self._report)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
         self.create_subscription(Bool, "estop", self._on_estop, LATCHED_QOS)
@@ -68,7 +68,6 @@ class WbcNode(Node):
         # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATE_SILENCE / 2, self._watch, clock=steady)
-        self.create_timer(1.0, self._diagnose, clock=steady)
 
     def _refuse(self, reason: str) -> None:
         self._refused += 1
@@ -103,12 +102,12 @@ class WbcNode(Node):
         command = self._controller.update(now / NANOSECONDS, state, reference)
         self._commands.publish(joint_command_message(command.joint))
         self._base.publish(base_twist_message(command.joint))
-        self._ticks += 1
         before, self._status = self._status, command.status
         if (before.mode, before.reason) != (command.status.mode, command.status.reason):
             self.get_logger().info(f"{command.status.mode.value}: {command.status.reason or 'ready'}")
         message = wbc_status_message(command.status)
         message.solve_time = time.perf_counter() - started
+        self._ticks.add(message.solve_time)
         message.refused += self._refused
         self._statuses.publish(message)
         if before.mode is not command.status.mode:
@@ -132,18 +131,19 @@ class WbcNode(Node):
             reason = f"no robot state for {STATE_SILENCE} s: is the driver or the simulator running?"
             self._statuses.publish(wbc_status_message(WbcStatus(self._status.stamp, Mode.HOLD, reason)))
 
-    def _diagnose(self) -> None:
-        ticks, self._ticks = self._ticks, 0
-        entry = DiagnosticStatus(name="wbc_controller", hardware_id="bytemini", message=self._status.reason)
-        entry.level = DiagnosticStatus.OK if not self._status.reason else DiagnosticStatus.WARN
-        entry.values = [
-            KeyValue(key="mode", value=self._status.mode.value),
-            KeyValue(key="ticks_per_second", value=str(ticks)),
-            KeyValue(key="refused", value=str(self._refused + self._status.refused)),
-        ]
-        message = DiagnosticArray(status=[entry])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+    def _report(self) -> dict[str, Health]:
+        rate, mean, longest = self._ticks.take()
+        values = {
+            "mode": self._status.mode.value,
+            "tick_rate": rate,
+            "tick_ms": 1e3 * mean,
+            "longest_tick_ms": 1e3 * longest,
+            "active": ", ".join(self._status.active),
+            "sacrificed": ", ".join(self._status.sacrificed),
+            "refused": self._refused + self._status.refused,
+        }
+        level = Level.ERROR if self._status.mode is Mode.ESTOP else Level.WARN if self._status.reason else Level.OK
+        return {"": Health(level, self._status.reason, values)}
 
 
 def main() -> int:

@@ -89,7 +89,8 @@ class Problem:
     `columns`: which of the 3 + n variables are the N of the programme, in its order; the others only have their box.
     `turning` (N,): whether the variable turns about its axis (else it slides). `links`: whose placements (rotation 9,
     translation 3) come out, and `carries` (links, N) which variables move each. `pairs`: bodies that must keep apart.
-    `watched`: capsules that keep away from the environment. `places`: q -> placement.
+    `watched`: capsules that keep away from the environment. `places`: q -> placement. `graph`, `body`: what it was
+    built from, for the knots of a preview (`horizon`).
     """
 
     function: ca.Function
@@ -103,6 +104,8 @@ class Problem:
     watched: tuple[Capsule, ...]
     places: ca.Function
     tuning: Tuning
+    graph: Graph
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,14 @@ def rotation_error(wanted: ca.SX, present: ca.SX) -> ca.SX:
 
 
 class _Builder:
+    """Collects a quadratic cost: of velocities (a tick), or of displacements (a knot of a preview).
+
+    `reach`: largest displacements (m, rad) that the tasks of a knot ask for; None for a tick.
+    """
+
     def __init__(self, graph: Graph, body: Body, tuning: Tuning) -> None:
         self.graph, self.body, self.tuning = graph, body, tuning
+        self.reach: ca.SX | None = None
         self.layout = Layout()
         self.n = graph.q.numel()
         self.H = ca.SX(self.n, self.n)
@@ -151,10 +160,18 @@ class _Builder:
         self.H += ca.mtimes(weight * jacobian.T, jacobian)
         self.g -= ca.mtimes(weight * jacobian.T, wanted)
 
+    def cost(self, columns: Sequence[int]) -> list[ca.SX]:
+        """H and g of these columns."""
+        pick = list(columns)
+        symmetric = ca.triu2symm(ca.triu(self.H))  # so that only one triangle is computed
+        return [symmetric[pick, pick], self.g[pick]]
+
     def closing(self, error: ca.SX, kind: int) -> ca.SX:
-        """Velocity that closes an error vector; kind 0 linear, 1 angular."""
+        """Velocity (or displacement) that closes an error vector; kind 0 linear, 1 angular."""
         tuning = self.tuning
         size = ca.sqrt(ca.dot(error, error) + 1e-24)
+        if self.reach is not None:
+            return error * ca.fmin(1.0, self.reach[kind] / size)
         speed = ca.fmin(stopping_speed(size, tuning.approach[kind], tuning.dt), tuning.fastest[kind])
         return error * (speed / size)
 
@@ -170,7 +187,7 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
         tuning: the constants.
     """
     work = _Builder(graph, body, tuning)
-    n, dt, layout = work.n, tuning.dt, work.layout
+    n, layout = work.n, work.layout
     for name in ("q", "v", "lower", "upper", "fastest", "hardest", "want", "weight"):
         layout.add(name, n)
     for side in ("left", "right"):
@@ -180,27 +197,14 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
     p = ca.SX.sym("p", layout.size)
     get = {name: p[where] for name, where in layout.fields.items()}
 
-    hands = [graph.placement(frame) for frame in body.hands]
-    jacobians = [graph.jacobian(frame, hand.translation) for frame, hand in zip(body.hands, hands, strict=True)]
-    targets, errors = [], []
-    for side, hand, (linear, angular) in zip(("left", "right"), hands, jacobians, strict=True):
-        given = get[f"{side}_hand"]
-        target = Placement(ca.reshape(given[:9], 3, 3).T, given[9:12])
-        twist, weights = given[12:18], given[18:20]
-        targets.append(target)
-        error = target.translation - hand.translation - dt * twist[:3]
-        turn = rotation_error(target.rotation, hand.rotation) - dt * twist[3:]
-        errors += [ca.norm_2(error), ca.norm_2(turn)]
-        work.task(linear, twist[:3] + work.closing(error, 0), weights[0])
-        work.task(angular, twist[3:] + work.closing(turn, 1), weights[1])
-    _relative_task(work, hands, targets, jacobians, get)
-    if body.gaze is not None:
-        _gaze_task(work, body.gaze, get["gaze"])
-    manipulability = _manipulability(work, body, jacobians, get["manipulability"])
+    hands, jacobians, errors = _pose_tasks(work, get)
+    manipulability, gradient, damped = _spread(work, jacobians)
+    gain = get["manipulability"]
+    work.g -= gain * gradient
     for i in range(n):
-        work.H[i, i] += get["weight"][i]
+        # without a hand task there is nothing to damp: the gain switches both
+        work.H[i, i] += get["weight"][i] + ca.if_else(gain > 0.0, damped[i], 0.0)
     work.g -= get["weight"] * get["want"]
-    work.H = ca.triu2symm(ca.triu(work.H))  # so that only one triangle is computed
     low, high = _box(work, body, hands, get)
 
     frames = (*body.hands, *([body.gaze[0]] if body.gaze else []))
@@ -209,10 +213,8 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
     links = tuple(dict.fromkeys(body.link for pair in pairs for body in (pair.first, pair.second)))
     links += tuple(dict.fromkeys(c.link for c in watched if c.link not in links))
     moved = [{0, 1, 2, *graph.columns(link)} for link in links]
-    places = [ca.vertcat(_flat(graph.placement(link).rotation.T), graph.placement(link).translation) for link in links]
-    pick = list(columns)
-    info = ca.vertcat(manipulability, *errors)
-    outputs = [work.H[pick, pick], work.g[pick], low, high, info, axes, origins, ca.vertcat(*places)]
+    places = _places(graph, links)
+    outputs = [*work.cost(columns), low, high, ca.vertcat(manipulability, *errors), axes, origins, places]
     flat = [_flat(ca.densify(ca.substitute(x, graph.q, get["q"]))) for x in outputs]
     return Problem(
         function=ca.Function("wbc_tick_data", [p], flat, {"cse": True}),
@@ -224,9 +226,92 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
         carries=tuple(tuple(j in chain for j in columns) for chain in moved),
         pairs=tuple(pairs),
         watched=tuple(watched),
-        places=ca.Function("wbc_places_data", [graph.q], [ca.densify(ca.vertcat(*places))]),
+        places=ca.Function("wbc_places_data", [graph.q], [ca.densify(places)]),
         tuning=tuning,
+        graph=graph,
+        body=body,
     )
+
+
+def build_knot(problem: Problem) -> tuple[ca.Function, ca.Function, Layout]:
+    """Write the same tasks for a knot of a preview: a cost of displacements z instead of velocities.
+
+    With e the whole errors of a knot's own targets at its linearisation point q, the cost is 1/2 z'Hz + g'z =
+    1/2 sum_tasks w |J z - e|^2 + 1/2 sum_i hold_i (z_i - (aim - q)_i)^2; z counts the base in the axes it has there.
+
+    Returns:
+        `wbc_knot_data`: p -> (H, g, axis, origin, placement), as of `Problem.function`; `wbc_spread_data`: q ->
+        (gradient of both arms' manipulability (N,), damping (N,)); the layout of p, of which the function ignores
+        `weight` and `want` (rates).
+    """
+    graph, columns = problem.graph, problem.columns
+    work = _Builder(graph, problem.body, problem.tuning)
+    n, layout = work.n, work.layout
+    layout.add("q", n)
+    for side in ("left", "right"):
+        layout.add(f"{side}_hand", _HAND)
+    for name, count in (
+        ("relative", 2),
+        ("gaze", 5),
+        ("reach", 2),
+        ("hold", n),
+        ("aim", n),
+        ("weight", n),
+        ("want", n),
+    ):
+        layout.add(name, count)
+    p = ca.SX.sym("p", layout.size)
+    get = {name: p[where] for name, where in layout.fields.items()}
+    work.reach = get["reach"]
+    _, jacobians, _ = _pose_tasks(work, get)
+    error = get["aim"] - graph.q
+    error[:BASE] = ca.mtimes(graph.base.rotation.T, error[:BASE])
+    for i in range(n):
+        work.H[i, i] += get["hold"][i]
+    work.g -= get["hold"] * error
+    axes, origins, _ = _screws(graph, columns)
+    outputs = [*work.cost(columns), axes, origins, _places(graph, problem.links)]
+    flat = [_flat(ca.densify(ca.substitute(x, graph.q, get["q"]))) for x in outputs]
+    _, gradient, damped = _spread(work, jacobians)
+    pick = list(columns)
+    spread = [ca.densify(gradient[pick]), ca.densify(ca.vertcat(*(damped[i] for i in pick)))]
+    return (
+        ca.Function("wbc_knot_data", [p], flat, {"cse": True}),
+        ca.Function("wbc_spread_data", [graph.q], spread, {"cse": True}),
+        layout,
+    )
+
+
+def _places(graph: Graph, links: Sequence[str]) -> ca.SX:
+    """Placements (links * 12,) of the links in odom."""
+    return ca.vertcat(
+        *(ca.vertcat(_flat(graph.placement(link).rotation.T), graph.placement(link).translation) for link in links)
+    )
+
+
+def _pose_tasks(
+    work: _Builder, get: dict[str, ca.SX]
+) -> tuple[list[Placement], list[tuple[ca.SX, ca.SX]], list[ca.SX]]:
+    """The tasks of hands and head. Returns the hands' placements, their Jacobians and the sizes of their errors."""
+    graph, body = work.graph, work.body
+    hands = [graph.placement(frame) for frame in body.hands]
+    jacobians = [graph.jacobian(frame, hand.translation) for frame, hand in zip(body.hands, hands, strict=True)]
+    targets, errors = [], []
+    for side, hand, (linear, angular) in zip(("left", "right"), hands, jacobians, strict=True):
+        given = get[f"{side}_hand"]
+        target = Placement(ca.reshape(given[:9], 3, 3).T, given[9:12])
+        weights = given[18:20]
+        twist = ca.SX.zeros(6) if work.reach is not None else given[12:18]
+        targets.append(target)
+        error = target.translation - hand.translation - work.tuning.dt * twist[:3]
+        turn = rotation_error(target.rotation, hand.rotation) - work.tuning.dt * twist[3:]
+        errors += [ca.norm_2(error), ca.norm_2(turn)]
+        work.task(linear, twist[:3] + work.closing(error, 0), weights[0])
+        work.task(angular, twist[3:] + work.closing(turn, 1), weights[1])
+    _relative_task(work, hands, targets, jacobians, get)
+    if body.gaze is not None:
+        _gaze_task(work, body.gaze, get["gaze"])
+    return hands, jacobians, errors
 
 
 def _screws(graph: Graph, columns: Sequence[int]) -> tuple[ca.SX, ca.SX, tuple[bool, ...]]:
@@ -281,21 +366,21 @@ def _gaze_task(work: _Builder, gaze: tuple[str, tuple[int, ...]], given: ca.SX) 
     work.task(across, given[4] * axis, given[3])
 
 
-def _manipulability(work: _Builder, body: Body, jacobians: list[tuple[ca.SX, ca.SX]], gain: ca.SX) -> ca.SX:
+def _spread(work: _Builder, jacobians: list[tuple[ca.SX, ca.SX]]) -> tuple[ca.SX, ca.SX, list[ca.SX]]:
+    """Manipulability of both arms (2,), the gradient of their sum (3 + n,) and each variable's damping near zero."""
     values = []
-    for arm, (linear, angular) in zip(body.arms, jacobians, strict=True):
+    gradient, damped = ca.SX.zeros(work.n), [ca.SX(0.0)] * work.n
+    for arm, (linear, angular) in zip(work.body.arms, jacobians, strict=True):
         J = ca.densify(ca.vertcat(linear, angular)[:, list(arm)])
         square = ca.mtimes(J, J.T) + 1e-9 * ca.SX.eye(6)
         L = ca.chol(square).T
         m = L[0, 0] * L[1, 1] * L[2, 2] * L[3, 3] * L[4, 4] * L[5, 5]
-        gradient = ca.gradient(m, work.graph.q)
-        work.g -= gain * gradient
+        gradient += ca.gradient(m, work.graph.q)
         short = ca.fmax(0.0, 1.0 - m / work.tuning.singular)
         for i in arm:
-            # without a hand task there is nothing to damp: the gain switches both
-            work.H[i, i] += ca.if_else(gain > 0.0, work.tuning.damping * short * short, 0.0)
+            damped[i] = work.tuning.damping * short * short
         values.append(m)
-    return ca.vertcat(*values)
+    return ca.vertcat(*values), gradient, damped
 
 
 def _box(work: _Builder, body: Body, hands: list[Placement], get: dict[str, ca.SX]) -> tuple[ca.SX, ca.SX]:

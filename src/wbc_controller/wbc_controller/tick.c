@@ -26,34 +26,6 @@ static void prepare(void) {
     ready = 1;
 }
 
-static double start[CAPSULES + 1][3], end[CAPSULES + 1][3], turn[BOXES + 1][9], centre[BOXES + 1][3];
-
-static void place_bodies(const double *at) {
-    for (int c = 0; c < CAPSULES; c++) {
-        place(at + 12 * capsule_link[c], capsule_start + 3 * c, start[c]);
-        place(at + 12 * capsule_link[c], capsule_end + 3 * c, end[c]);
-    }
-    for (int b = 0; b < BOXES; b++) {
-        const double *own = at + 12 * box_link[b], *local = box_rotation + 9 * b;
-        place(own, box_centre + 3 * b, centre[b]);
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++)
-                turn[b][3 * i + j] =
-                    own[3 * i] * local[j] + own[3 * i + 1] * local[3 + j] + own[3 * i + 2] * local[6 + j];
-    }
-}
-
-/* Closest points of capsule a and body b; returns the radii to subtract. */
-static double closest(int a, int b, double *one, double *two) {
-    if (b < CAPSULES) {
-        segment_segment(start[a], end[a], start[b], end[b], one, two);
-        return capsule_radius[a] + capsule_radius[b];
-    }
-    b -= CAPSULES;
-    segment_box(start[a], end[a], turn[b], centre[b], box_half + 3 * b, one, two);
-    return capsule_radius[a];
-}
-
 /* Keep the row just written at `count` if some velocity in the box breaks it; notes whether the one in v does. */
 static int keep(const double *v, double least, int count, int *broken) {
     const double *row = A + count * N;

@@ -21,6 +21,7 @@ from bytemini_description.robot import RobotModel, load_robot
 
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
+from wbc_controller.horizon import Preview
 from wbc_controller.proximity import ITEM
 
 _CHANGE = 100  # ticks
@@ -66,10 +67,10 @@ def _obstacles(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
     return items
 
 
-def run_fuzz(robot: RobotModel, ticks: int, seed: int) -> dict[str, Any]:
+def run_fuzz(robot: RobotModel, ticks: int, seed: int, preview: Preview | None = None) -> dict[str, Any]:
     """Run `ticks`: failures, position violations, and the largest velocity and acceleration over their limits."""
     rng = np.random.default_rng(seed)
-    controller = WholeBodyController(robot, WbcConfig(max_jump=1e6, max_base_jump=1e6, hand_jump=1e6))
+    controller = WholeBodyController(robot, WbcConfig(max_jump=1e6, max_base_jump=1e6, hand_jump=1e6, preview=preview))
     dt = controller.config.period
     zero = np.zeros(19)
     q, base, velocity = robot.home.copy(), np.zeros(3), np.zeros(22)
@@ -118,8 +119,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--ticks", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--robot", choices=("v1", "v2"), default="v1", help="default: %(default)s")
+    parser.add_argument("--preview", action="store_true", help="plan ahead")
     arguments = parser.parse_args(argv)
-    result = run_fuzz(load_robot(arguments.robot), arguments.ticks, arguments.seed)
+    preview = Preview() if arguments.preview else None
+    result = run_fuzz(load_robot(arguments.robot), arguments.ticks, arguments.seed, preview)
     print(json.dumps(result))
     good = result["failures"] == 0 and result["position_violations"] == 0
     bounded = max(result["max_velocity_ratio"], result["max_acceleration_ratio"]) <= 1.0 + 1e-7

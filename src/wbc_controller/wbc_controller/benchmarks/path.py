@@ -18,6 +18,7 @@ from wbc_controller.hands import exponential
 
 DURATION = 10.0
 STEP_TIME = 6.0
+STEP = (0.0, 0.0, 0.05)
 _W = 2.0 * np.pi * 0.3
 _RAMP = 1.0
 _INWARD = 0.057
@@ -57,7 +58,7 @@ class Path:
         )
         offset[0] += drift
         if self._step and t >= STEP_TIME:
-            offset[2] += 0.05
+            offset += STEP
         vector = grown * np.array(
             (0.15 * side * np.sin(_W * t), 0.2 * np.sin(_W * t), 0.3 * side * np.sin(0.5 * _W * t))
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from bytemini_core.errors import UserError
-from bytemini_core.types import Array
+from bytemini_core.types import SIDES, Array
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel, load_robot
 from rich.console import Console
@@ -21,8 +21,9 @@ from rich.table import Table
 
 from wbc_controller.benchmarks.fuzz import run_fuzz
 from wbc_controller.benchmarks.judge import nearest
-from wbc_controller.benchmarks.path import DURATION, STEP_TIME, Path, Target
+from wbc_controller.benchmarks.path import DURATION, STEP, STEP_TIME, Path, Target
 from wbc_controller.benchmarks.peers import DISTANCE, DT, POSITION, POSTURE, ROTATION, Mink, Peer, Pink
+from wbc_controller.horizon import KNOTS, STRIDE, Planner, Preview
 from wbc_controller.model import Frames, model_problem
 from wbc_controller.problem import Pair, Problem, Tuning
 from wbc_controller.proximity import ITEM
@@ -72,20 +73,30 @@ class Ours:
         for i, item in enumerate(environment):
             item[:9] = np.eye(3).ravel()
             item[9:] = 0.9, 0.3 * i - 0.75, 0.35, 0.2, 0.1, 0.02, 0.01
+        self._environment = environment
         solver.surround(DISTANCE, environment)
         self._q = np.concatenate((np.zeros(3), robot.home))
         self.failures = 0
 
     def step(self, targets: Sequence[Target]) -> tuple[Array, float]:
         """See `peers.Peer`; filling in the parameters counts."""
-        p, q = self._p, self._q
         begun = time.perf_counter()
-        p["q"][:] = q
-        p["want"][3:] = 0.5 * (self._robot.home - q[3:])
         for given, target in zip(self._hands, targets, strict=True):
             given[:9] = target.rotation.reshape(-1)
             given[9:12] = target.position
             given[12:18] = target.twist
+        want = np.zeros(22)
+        want[3:] = 0.5 * (self._robot.home - self._q[3:])
+        filled = time.perf_counter() - begun
+        q, spent = self._advance(want)
+        return q, filled + spent
+
+    def _advance(self, want: Array) -> tuple[Array, float]:
+        """Solve for these wanted rates and move: q, and the seconds that it took."""
+        p, q = self._p, self._q
+        begun = time.perf_counter()
+        p["q"][:] = q
+        p["want"][:] = want
         solution = self._solver.solve()
         velocity = solution.velocity
         p["v"][:] = velocity
@@ -99,9 +110,65 @@ class Ours:
         return q, spent
 
 
+class Planned(Ours):
+    """Our preview with everything on at every knot, feeding our tick; it knows the path, but not the step to come.
+
+    `planned`: seconds of each tick that the preview took, filling in its parameters included.
+    """
+
+    def __init__(self, name: str, robot: RobotModel, problem: Problem, path: Path) -> None:
+        super().__init__(name, robot, CompiledTick(problem), problem)
+        p, planner = self._p, Planner(problem, Preview())
+        self._planner, rows, closing = planner, planner.rows, planner.preview.closing
+        planner.surround(DISTANCE, self._environment)
+        planner.limits[:] = p["lower"], p["upper"], p["fastest"], p["hardest"], np.r_[robot.base_jerk, robot.jerk]
+        planner.spreading(float(p["manipulability"][0]))
+        rows["weight"][:] = p["weight"]
+        rows["gaze"][:] = *p["gaze"][:3], p["gaze"][3] * p["gaze"][4] ** 2, 1.0
+        for side in SIDES:
+            rows[f"{side}_hand"][:, 18:] = np.array((POSITION**2, ROTATION**2)) / closing**2
+        p["weight"][:] = 1.0  # the tick follows the plan
+        p["manipulability"][:] = p["gaze"][3] = 0.0
+        for given in self._hands:
+            given[18:] = 0.0
+        ticks = round(DURATION / DT) + KNOTS * STRIDE + 1
+        self._poses = np.zeros((2, ticks, 12))
+        for hand in (0, 1):
+            for k in range(ticks):
+                target = path.at(hand, k * DT)
+                self._poses[hand, k] = *target.rotation.ravel(), *target.position
+        self._acceleration = np.zeros(22)
+        self._tick = 0
+        self.planned: list[float] = []
+
+    def step(self, targets: Sequence[Target]) -> tuple[Array, float]:
+        """See `peers.Peer`; filling in the parameters counts. The targets are those of the path."""
+        del targets
+        p, q, planner = self._p, self._q, self._planner
+        before = p["v"].copy()
+        begun = time.perf_counter()
+        planner.now[:] = q, before, self._acceleration
+        knots = slice(self._tick + STRIDE, self._tick + STRIDE * KNOTS + 1, STRIDE)
+        for side, poses in zip(SIDES, self._poses, strict=True):
+            planner.rows[f"{side}_hand"][:, :12] = poses[knots]
+            if self._tick * DT >= STEP_TIME:
+                planner.rows[f"{side}_hand"][:, 9:12] += STEP
+        planner.rows["want"][:, 3:] = 0.5 * (self._robot.home - q[3:])
+        self.failures += planner.plan() < 0
+        planned = time.perf_counter() - begun
+        self.planned.append(planned)
+        q, spent = self._advance(planner.velocity)
+        self._acceleration = (p["v"] - before) / DT
+        self._tick += 1
+        return q, planned + spent
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one controller did on the path. Times in us, errors in mm and degrees over 1 s to 6 s, jerk in rad/s^3."""
+    """What one controller did on the path. Times in us, errors in mm and degrees over 1 s to 6 s, jerk in rad/s^3.
+
+    `preview`: p50 and p99 of the preview's part of the times.
+    """
 
     name: str
     p50: float
@@ -112,6 +179,7 @@ class Result:
     acceleration: float
     jerk: float
     failures: int
+    preview: tuple[float, float] | None = None
 
 
 def drive(peer: Peer, robot: RobotModel, path: Path, pairs: Sequence[Pair]) -> Result:
@@ -149,8 +217,14 @@ def drive(peer: Peer, robot: RobotModel, path: Path, pairs: Sequence[Pair]) -> R
         nearest(robot, q[SMOOTH], pairs) * 1e3,
         float(np.max(np.abs(acceleration) / hardest)),
         float(np.sqrt(np.mean(jerk**2))),
-        int(np.isnan(spent).sum()),
+        int(np.isnan(spent).sum()) + getattr(peer, "failures", 0),
+        _percentiles(peer.planned) if isinstance(peer, Planned) else None,
     )
+
+
+def _percentiles(seconds: Sequence[float]) -> tuple[float, float]:
+    p50, p99 = np.percentile(seconds[WARM:], (50, 99)) * 1e6
+    return float(p50), float(p99)
 
 
 def main(argv: list[str]) -> int:
@@ -166,17 +240,18 @@ def main(argv: list[str]) -> int:
     robot = load_robot(arguments.robot)
     problem = ten_pairs(robot)
     results: dict[str, dict[bool, Result]] = {}
-    makers: dict[str, Callable[[], Peer]] = {
-        "ours": lambda: Ours("ours", robot, CompiledTick(problem), problem),
-        "ours, no compiler": lambda: Ours("ours, no compiler", robot, FallbackTick(problem), problem),
-        "mink": lambda: Mink(robot, problem.pairs),
-        "pink": lambda: Pink(robot, problem.pairs),
+    makers: dict[str, Callable[[bool], Peer]] = {
+        "ours": lambda _: Ours("ours", robot, CompiledTick(problem), problem),
+        "ours, preview": lambda crossing: Planned("ours, preview", robot, problem, Path(robot, crossing, step=False)),
+        "ours, no compiler": lambda _: Ours("ours, no compiler", robot, FallbackTick(problem), problem),
+        "mink": lambda _: Mink(robot, problem.pairs),
+        "pink": lambda _: Pink(robot, problem.pairs),
     }
     for name, make in makers.items():
         try:
             with console.status(name):
                 paths = {crossing: Path(robot, crossing) for crossing in (False, True)}
-                results[name] = {c: drive(make(), robot, path, problem.pairs) for c, path in paths.items()}
+                results[name] = {c: drive(make(c), robot, path, problem.pairs) for c, path in paths.items()}
         except ImportError as error:
             console.print(f"{name} is not installed ({error}): pip install mink==1.3.0 pin-pink==4.4.0")
     console.print(_table(results))
@@ -190,7 +265,10 @@ def main(argv: list[str]) -> int:
 
 
 def _table(results: dict[str, dict[bool, Result]]) -> Table:
-    table = Table("controller", "path", "us p50", "us p99", "mm", "deg", "nearest mm", "a / limit", "jerk", "failed")
+    names = ("controller", "path", "us p50", "us p99", "mm", "deg", "nearest mm", "a / limit", "jerk", "failed")
+    table = Table()
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for runs in results.values():
         for crossing, r in runs.items():
             times = (f"{r.p50:.1f}", f"{r.p99:.1f}")
@@ -205,12 +283,18 @@ def _figures(results: dict[str, dict[bool, Result]], fuzz: dict[str, Any]) -> di
         run = results[name][True] if name in results else None
         return {"p50": run.p50 if run else None, "p99": run.p99 if run else None}
 
-    ours = results["ours"]
+    ours, preview = results["ours"], results["ours, preview"][True].preview
     return {
         "single_step_us": times("ours"),
+        "preview_us": dict(zip(("p50", "p99"), preview or (None, None), strict=True)),
+        "preview_and_step_us": times("ours, preview"),
         "no_compiler_us": times("ours, no compiler"),
         "peers": {"mink_us": times("mink"), "pink_us": times("pink")},
         "tracking_mm": {"free": ours[False].position, "collision": ours[True].position},
+        "tracking_preview_mm": {
+            "free": results["ours, preview"][False].position,
+            "collision": results["ours, preview"][True].position,
+        },
         "jerk": {name: runs[True].jerk for name, runs in results.items()},
         "acceleration_ratio": {name: runs[True].acceleration for name, runs in results.items()},
         "fuzz": fuzz,
