@@ -2,7 +2,7 @@
 
 Hands are led in the *cabin*: a frame in odom that begins at the base, moves as the sticks ask base and lift to move,
 and as nothing else moves. So hands ride along when the operator drives, and stand still in the room when the base
-joins in by itself because a hand leaves its arm's workspace.
+joins in by itself because a hand leaves its arm's workspace. The base is sent to the cabin plus what it has joined in.
 
 Base and lift join in by a leash: what a hand's target is beyond `reach` of its shoulder draws them along, horizontally
 the base, vertically the lift, with a gain of their own each.
@@ -29,6 +29,9 @@ from bytemini_description.robot import RobotModel
 
 from teleop_vr.limiter import HandLimits
 from teleop_vr.poses import about_z, compose, distance, elevation, from_matrix, heading, inverse, rotate
+
+_LEASH = 0.2
+"""How far (m) the base may be from where it is sent before sending it on waits: it may be blocked."""
 
 HEAD = ("head_yaw_joint", "head_pitch_joint")
 LIFT = "lift_joint"
@@ -93,6 +96,8 @@ class Body:
         self._rates = np.zeros(len(self._names))
         self._stick = np.zeros(4)  # base twist and lift speed that the sticks have come to
         self._join = np.zeros(3)  # base x, y in odom and lift speed that the leash has come to
+        self._joined = np.zeros(2)  # how far the base has joined in, x and y in odom
+        self._gaze: Array | None = None  # the head's yaw and pitch less the headset's
         self.joining = False
         self.beyond: tuple[str, ...] = ()
 
@@ -144,11 +149,15 @@ class Body:
         self._rates[:] = 0.0
         self._stick[:] = 0.0
         self._join[:] = 0.0
-        self.settle(state)
-
-    def settle(self, state: RobotState) -> None:
-        """Put the cabin where the base is measured to be; only while no hand is led in it."""
+        self._joined[:] = 0.0
         self._cabin = np.array((*state.base_pose, 0.0))
+        self.settle()
+
+    def settle(self) -> None:
+        """Put the cabin where the base is sent to; only while no hand is led in it. The head is latched anew."""
+        self._cabin[:2] += self._joined
+        self._joined[:] = 0.0
+        self._gaze = None
 
     @property
     def cabin(self) -> Array:
@@ -189,10 +198,13 @@ class Body:
         self._targets[3 + SIDES.index(side)] = self._open * (1.0 - min(max(closure, 0.0), 1.0))
 
     def look(self, gaze: Array, dt: float) -> None:
-        """Turn the head's target towards where the headset (quaternion in the cabin's axes) looks, within its speed."""
-        wanted = np.array((heading(gaze), elevation(gaze)))
+        """Turn the head as the headset (quaternion, cabin axes) turns, from where both were, within its speed."""
+        looks = np.array((heading(gaze), elevation(gaze)))
+        if self._gaze is None:
+            self._gaze = self._targets[1:3] - looks
         where = self._index[1:3]
-        wanted = np.clip(wanted, self.robot.lower[where], self.robot.upper[where])
+        wanted = np.clip(looks + self._gaze, self.robot.lower[where], self.robot.upper[where])
+        self._gaze = wanted - looks  # beyond the head's range the headset slips, and coming back leads at once
         step = np.clip(wanted - self._targets[1:3], -self.config.head_speed * dt, self.config.head_speed * dt)
         self._targets[1:3] += step
         self._rates[1:3] = step / dt
@@ -219,10 +231,13 @@ class Body:
         vx, vy, wz, vz = self._stick
         cos, sin = math.cos(self._cabin[2]), math.sin(self._cabin[2])
         motion = np.array((cos * vx - sin * vy, sin * vx + cos * vy, wz, vz))
+        away = self._cabin[:2] + self._joined - self._base[:2]
+        if away @ away > _LEASH * _LEASH and away @ (motion[:2] + self._join[:2]) > 0.0:
+            motion[:2] = self._join[:2] = 0.0
         self._cabin += motion * dt
 
         hands, pull = [], np.zeros(3)
-        beyond = []
+        beyond: list[str] = []
         cabin = self.cabin
         for side, goal in goals.items():
             pose = compose(cabin, goal.pose)
@@ -235,8 +250,10 @@ class Body:
             far = math.sqrt(float(reach @ reach))
             if far > config.reach:
                 pull += reach * ((far - config.reach) / far)
-            if far > config.farthest:
-                pose[:3] = shoulder + reach * (config.farthest / far)
+            # A base that may not help is not tempted: it would give way to a hand that cannot be reached.
+            farthest = config.reach if locked else config.farthest
+            if far > farthest:
+                pose[:3] = shoulder + reach * (farthest / far)
                 twist[:3] = (motion[0], motion[1], vz)
                 beyond.append(side)
             hands.append(HandReference(f"{side}_tcp", pose, twist))
@@ -249,16 +266,16 @@ class Body:
         join[2] = min(max(join[2], -config.lift_speed), config.lift_speed)
         change = hardest[[0, 1, 3]] * dt
         self._join += np.clip(join - self._join, -change, change)
+        self._joined += self._join[:2] * dt
         self.joining = bool(np.any(np.abs(self._join) > 0.005))
         before = self._targets[0]
         self._targets[0] = np.clip(before + (vz + self._join[2]) * dt, before + room[0], before + room[1])
         self._rates[0] = (self._targets[0] - before) / dt
-        yaw = self._base[2]
-        cos, sin = math.cos(yaw), math.sin(yaw)
-        jx, jy = self._join[:2]
-        base = np.array((vx + cos * jx + sin * jy, vy - sin * jx + cos * jy, wz))
-        limit = self.robot.base_velocity
-        return BaseReference(None, np.clip(base, -limit, limit)), tuple(hands)
+        ahead, aside = motion[:2] + self._join[:2]
+        twist = np.array((cos * ahead + sin * aside, cos * aside - sin * ahead, wz))
+        limit = robot.base_velocity
+        goal = np.concatenate((self._cabin[:2] + self._joined, self._cabin[2:3]))
+        return BaseReference(goal, np.clip(twist, -limit, limit)), tuple(hands)
 
     def see(self, state: RobotState) -> None:
         """Take the measured base and lift, which the shoulders stand on."""

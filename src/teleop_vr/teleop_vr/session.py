@@ -600,7 +600,7 @@ class Session:
         assert self._state is not None
         assert hand.grip is not None
         if not any(other.engaged for other in self._hands.values()):
-            self.body.settle(self._state)
+            self.body.settle()
         at = self.body.in_cabin(self.body.measured(side, self._state))
         hand.anchor = Anchor(hand.grip, at, self._heading or 0.0, self.config.scale)
         hand.follower = Follower(self.config.limits, at)
