@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,3 +84,10 @@ def commit(writer: DatasetWriter, staged: StagedEpisode, quality: Quality, story
         "drops": as_json({camera: int(story.drops.get(camera, 0)) for camera in CAMERAS}),
     }
     return writer.commit(staged, fields)
+
+
+def configurations(writer: DatasetWriter) -> Iterator[dict[str, Any]]:
+    """The configuration of every episode of a dataset; {} where an episode was not planned."""
+    for row in writer.rows:
+        text = row.fields.get("configuration")
+        yield json.loads(text) if text else {}

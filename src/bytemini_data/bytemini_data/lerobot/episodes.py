@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,19 @@ _REQUIRED = (
 
 
 def read_episode_rows(
-    root: Path, schema: Schema, data_path: str = DATA_PATH, video_path: str = VIDEO_PATH
+    root: Path,
+    schema: Schema,
+    data_path: str = DATA_PATH,
+    video_path: str = VIDEO_PATH,
+    files: Sequence[Path] | None = None,
 ) -> list[EpisodeRow]:
-    """Every row of the table, by index.
+    """Every row of the table, by index; of `files` alone where these are given.
 
     Raises:
         DatasetError: a file is corrupt, a column is missing, an index appears twice, or lengths do not fit.
     """
     rows: dict[int, EpisodeRow] = {}
-    for path in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
+    for path in files or sorted((root / "meta" / "episodes").glob("*/*.parquet")):
         table = read_parquet(path)
         names = set(table.column_names)
         videos = [f"videos/{key}/{part}" for key in schema.cameras for part in ("chunk_index", "file_index")]

@@ -252,22 +252,13 @@ class Dataset:
 
     def _load(self) -> dict[str, NDArray[Any]]:
         """Every column of the episodes chosen, checked."""
-        files: dict[str, pa.Table] = {}
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self.schema.columns}
+        path, table = "", pa.table({})
         for row in self.rows:
-            if row.data not in files:
-                files.clear()
-                files[row.data] = self._read_table(row.data)
-            table = files[row.data]
-            episode = np.asarray(table["episode_index"])
-            place = np.flatnonzero(episode == row.index)
-            path = self.root / row.data
-            if len(place) != row.length:
-                raise DatasetError(f"{path}: episode_index {row.index} has {len(place)} rows, expected {row.length}")
-            chosen = table.slice(int(place[0]), row.length)
-            for name, feature in self.schema.columns.items():
-                parts[name].append(_numpy(chosen[name], feature, path, name))
-            self._check_times(parts, row, path)
+            if row.data != path:
+                path, table = row.data, read_data(self.root, self.schema, row.data)
+            for name, values in episode_columns(self.root, self.schema, row, table, len(self.tasks)).items():
+                parts[name].append(values)
         columns = {
             name: np.concatenate(values) if values else np.zeros((0,), DTYPES[self.schema.columns[name].dtype][0])
             for name, values in parts.items()
@@ -276,34 +267,65 @@ class Dataset:
             column.setflags(write=False)
         return columns
 
-    def _read_table(self, name: str) -> pa.Table:
-        path = self.root / name
-        table = read_parquet(path)
-        known = self.schema.columns
-        if unknown := [column for column in table.column_names if column not in known]:
-            raise DatasetError(f"{path}: column {unknown[0]} is not declared in features of meta/info.json")
-        if missing := [column for column in known if column not in table.column_names]:
-            raise DatasetError(f"{path}: column {missing[0]} is missing")
-        return table
 
-    def _check_times(self, parts: Mapping[str, list[NDArray[Any]]], row: EpisodeRow, path: Path) -> None:
-        count = np.arange(row.length)
-        for name, expected, tolerance in (
-            ("timestamp", count / self.fps, TOLERANCE),
-            ("frame_index", count, 0),
-            ("episode_index", row.index, 0),
-            ("index", row.start + count, 0),
-        ):
-            wrong = np.abs(parts[name][-1] - expected) > tolerance
-            if wrong.any():
-                at = int(wrong.argmax())
-                value = np.broadcast_to(expected, row.length)[at]
-                raise DatasetError(
-                    f"{path}: {name} of frame {at} of episode {row.index} is {parts[name][-1][at]}, expected {value}"
-                )
-        task = parts["task_index"][-1]
-        if task.min() < 0 or task.max() >= len(self.tasks):
-            raise DatasetError(f"{path}: task_index {task.max()} of episode {row.index} is not in meta/tasks.parquet")
+def read_data(root: Path, schema: Schema, name: str) -> pa.Table:
+    """One data file, with just the columns that `schema` declares.
+
+    Raises:
+        DatasetError: it is missing or corrupt, or its columns are others.
+    """
+    path = root / name
+    table = read_parquet(path)
+    known = schema.columns
+    if unknown := [column for column in table.column_names if column not in known]:
+        raise DatasetError(f"{path}: column {unknown[0]} is not declared in features of meta/info.json")
+    if missing := [column for column in known if column not in table.column_names]:
+        raise DatasetError(f"{path}: column {missing[0]} is missing")
+    return table
+
+
+def episode_columns(
+    root: Path, schema: Schema, row: EpisodeRow, table: pa.Table, tasks: int
+) -> dict[str, NDArray[Any]]:
+    """The columns of one episode, (n, ...) each, out of its data file.
+
+    Args:
+        root: the dataset's folder.
+        schema: what it holds.
+        row: which episode.
+        table: its data file's content.
+        tasks: how many tasks there are.
+
+    Raises:
+        DatasetError: rows, types, indices or times are not those of the episode.
+    """
+    path = root / row.data
+    try:
+        place = np.flatnonzero(np.asarray(table["episode_index"]) == row.index)
+    except pa.ArrowException as error:
+        raise DatasetError(f"{path}: column episode_index: {error}") from None
+    if len(place) != row.length:
+        raise DatasetError(f"{path}: episode_index {row.index} has {len(place)} rows, expected {row.length}")
+    chosen = table.slice(int(place[0]), row.length)
+    columns = {name: _numpy(chosen[name], feature, path, name) for name, feature in schema.columns.items()}
+    count = np.arange(row.length)
+    for name, expected, tolerance in (
+        ("timestamp", count / schema.fps, TOLERANCE),
+        ("frame_index", count, 0),
+        ("episode_index", row.index, 0),
+        ("index", row.start + count, 0),
+    ):
+        wrong = ~(np.abs(columns[name] - expected) <= tolerance)
+        if wrong.any():
+            at = int(wrong.argmax())
+            value = np.broadcast_to(expected, row.length)[at]
+            raise DatasetError(
+                f"{path}: {name} of frame {at} of episode {row.index} is {columns[name][at]}, expected {value}"
+            )
+    task = columns["task_index"]
+    if task.min() < 0 or task.max() >= tasks:
+        raise DatasetError(f"{path}: task_index {task.max()} of episode {row.index} is not in meta/tasks.parquet")
+    return columns
 
 
 def _numpy(column: pa.ChunkedArray, feature: Feature, path: Path, name: str) -> NDArray[Any]:

@@ -1,0 +1,1 @@
+"""The recorder: episodes of the running robot, at native rate and at the learner's, safe against kills."""
