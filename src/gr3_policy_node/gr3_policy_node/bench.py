@@ -185,6 +185,7 @@ def measure(
 ) -> dict[str, Any]:
     """Every number; None, with `reason`, for what needs a checkpoint where there is none."""
     robot = load_robot("v1")
+    policy = None if folder is None else make(folder, robot, threads)
     stub = make(None, robot, threads)
     seen = observations(robot, stub.metadata)
     inside = time_inference(stub, seen, count, progress)
@@ -198,12 +199,11 @@ def measure(
         "batched_speedup": None,
         "checkpoint_mib": None,
     }
-    if folder is None:
+    if folder is None or policy is None:
         return result | {
             "reason": f"there is no checkpoint {BUNDLED} in this tree yet: name a folder with --checkpoint, "
             "for example one of 'python -m gr3.export --random FOLDER'"
         }
-    policy = make(folder, robot, threads)
     seen = observations(robot, policy.metadata)
     result["checkpoint"] = policy.metadata.name
     result["provider"] = policy.metadata.extra.get("provider")

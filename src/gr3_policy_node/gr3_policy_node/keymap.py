@@ -3,7 +3,7 @@
 ```yaml
 name: pi05-droid                  # for logs
 dt: 0.0667                        # s between rows of "actions"
-rows: 8                           # of these are used, the rest dropped; 0 for all
+rows: 8                           # this many of them are used, the rest dropped
 deadline: 1.0                     # s in which an answer is of use
 observation:                      # what to send under which key; "images.cam_high" is cam_high in images
   observation/exterior_image_1_left: {camera: head, size: [224, 224]}
@@ -82,7 +82,7 @@ class KeyMap:
     observation: Mapping[str, Source]
     actions: tuple[Column, ...]
     dt: float
-    rows: int = 0
+    rows: int
     deadline: float = DEADLINE
     cameras: tuple[str, ...] = field(init=False)
     columns: tuple[str, ...] = field(init=False)
@@ -114,18 +114,20 @@ class KeyMap:
         return message
 
     def rows_of(self, actions: Any, observation: Observation) -> NDArray[np.float32]:
-        """The (k, columns) rows of an answer's "actions".
+        """The (rows, columns) of an answer's "actions".
 
         Raises:
-            ValueError: they are not (k, number of columns in the map), or not finite.
+            ValueError: they are not (rows or more, number of columns in the map), or not finite.
         """
         width = len(self.actions)
         if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "iuf":
             got = actions.dtype if isinstance(actions, np.ndarray) else type(actions).__name__
             raise ValueError(f"the server's actions are {got}, expected an array of numbers")
-        if actions.ndim != 2 or actions.shape[1] != width or not len(actions):
-            raise ValueError(f"the server's actions have shape {actions.shape}, expected (k, {width}) by the key map")
-        numbers = actions[: self.rows or None].astype(np.float64)
+        if actions.ndim != 2 or actions.shape[1] != width or len(actions) < self.rows:
+            raise ValueError(
+                f"the server's actions have shape {actions.shape}, expected ({self.rows} or more, {width}) by the map"
+            )
+        numbers = actions[: self.rows].astype(np.float64)
         if not np.isfinite(numbers).all():
             row, column = np.argwhere(~np.isfinite(numbers))[0]
             raise ValueError(f"the server's actions are not finite at row {row}, column {column}")
@@ -156,7 +158,7 @@ def load_key_map(path: Path, robot: RobotModel) -> KeyMap:
 
 
 def _key_map(data: Any, robot: RobotModel) -> KeyMap:
-    fields = _entry("the map", data, {"name", "dt", "observation", "actions"}, {"rows", "deadline"})
+    fields = _entry("the map", data, {"name", "dt", "rows", "observation", "actions"}, {"deadline"})
     sources: dict[str, Source] = {}
     for key, entry in _mapping("observation", fields["observation"]).items():
         sources[str(key)] = _source(f"observation, {key}", entry, robot)
@@ -166,9 +168,9 @@ def _key_map(data: Any, robot: RobotModel) -> KeyMap:
     named = [column.name for column in columns if column.name is not None]
     if not named or len(set(named)) != len(named):
         raise ValueError("actions: expected at least one column of the robot, and none twice")
-    rows = fields.get("rows", 0)
-    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= 1000:
-        raise ValueError(f"rows is {rows!r}, expected 0 (all) to 1000")
+    rows = fields["rows"]
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= 1000:
+        raise ValueError(f"rows is {rows!r}, expected 1 to 1000")
     return KeyMap(
         str(fields["name"]),
         sources,

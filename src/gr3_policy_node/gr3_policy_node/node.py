@@ -113,7 +113,7 @@ class PolicyNode(ManagedNode):
         self._goals: dict[Task, ServerGoalHandle] = {}
         self._latest: Step | None = None
         self._owned = False
-        self._stamp = 0
+        self._stamp = self._measured = 0
         self._release_at: int | None = None
         self._request: _ModeRequest | None = None
         self._heard: dict[str, float | None] = {}
@@ -254,7 +254,10 @@ class PolicyNode(ManagedNode):
     # Observations
 
     def _on_state(self, name: str, cdr: bytes) -> None:
-        self._add(name, stamp_of_bytes(cdr), cdr)
+        stamp = stamp_of_bytes(cdr)
+        # The newest state is the finest clock there is: a simulator's own ticks once per observation.
+        self._measured = max(self._measured, stamp)
+        self._add(name, stamp, cdr)
 
     def _on_scene(self, message: SceneStateMsg) -> None:
         self._add("scene", stamp_of(message), scene_state(message))
@@ -324,9 +327,8 @@ class PolicyNode(ManagedNode):
 
     def _on_report(self, report: ChunkReportMsg) -> None:
         if report.accepted:
-            now = self.get_clock().now().nanoseconds
             with self._delay_lock:
-                self._delay.spliced(stamp_of(report), report.sequence, report.delay_actions, now)
+                self._delay.spliced(stamp_of(report), report.sequence, report.delay_actions, self._measured)
 
     def _committed(self, observation: Observation) -> NDArray[np.float32] | None:
         """What will be executed before the chunk of an observation comes, for a policy that continues it.

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_connection
 
 from gr3_policy_node.codec import pack, unpack
-from gr3_policy_node.keymap import DEADLINE, Column, Joints, KeyMap, Picture, Prompt, load_key_map, pick
+from gr3_policy_node.keymap import Column, Joints, KeyMap, Picture, Prompt, load_key_map, pick
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to greet."""
@@ -200,12 +200,11 @@ def connect(choice: str, robot: RobotModel, token: str = "") -> RemotePolicy:
         extra: dict[str, Any] = {"server": url}
         if ours and isinstance(announced.get("extra"), dict):
             extra |= announced["extra"]
-        horizon = keys.rows or int(announced.get("horizon", 0)) or 1
         sizes = {source.size for source in keys.observation.values() if isinstance(source, Picture)}
         metadata = PolicyMetadata(
             name=f"{keys.name} at {url}",
             columns=keys.columns,
-            horizon=horizon,
+            horizon=keys.rows,
             dt=keys.dt,
             cameras=keys.cameras,
             image_size=max(sizes, default=(224, 224)),
@@ -227,7 +226,7 @@ def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str) -> Ke
     try:
         columns, state, cameras = (tuple(map(str, announced[key])) for key in ("columns", "state", "cameras"))
         height, width = (int(length) for length in announced["image_size"])
-        name, dt = str(announced["policy"]), float(announced["dt"])
+        name, dt, horizon = str(announced["policy"]), float(announced["dt"]), int(announced["horizon"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the server at {url} announces metadata of another version ({error!r})") from None
     if unknown := [name for name in state if name not in robot.joint_names]:
@@ -237,7 +236,7 @@ def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str) -> Ke
         raise ValueError(f"the server at {url} moves {', '.join(unknown)}, which robot {robot.version} has not")
     sources: dict[str, Any] = {"state": Joints(state), "prompt": Prompt()}
     sources |= {f"images/{camera}": Picture(camera, (height, width)) for camera in cameras}
-    return KeyMap(name, sources, tuple(Column(column) for column in columns), dt, 0, DEADLINE)
+    return KeyMap(name, sources, tuple(Column(column) for column in columns), dt, horizon)
 
 
 def _numbers(reply: dict[str, Any], key: str, rows: int, default: float) -> NDArray[np.float32]:

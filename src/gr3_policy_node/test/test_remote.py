@@ -118,14 +118,15 @@ def test_a_foreign_server_speaks_through_the_map(robot, key_map):
     np.testing.assert_allclose(chunk.values[:, 0], joints["right_elbow_joint"] + actions[:3, 0], rtol=1e-6)
     np.testing.assert_allclose(chunk.values[:, 1], 0.04 * actions[:3, 2], rtol=1e-6)
     assert chunk.dt == 0.05
+    assert chunk.horizon == policy.metadata.horizon == 3
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (pack({"actions": np.zeros((5, 4))}), r"shape \(5, 4\), expected \(k, 3\) by the key map"),
+        (pack({"actions": np.zeros((5, 4))}), r"shape \(5, 4\), expected \(3 or more, 3\) by the map"),
         (pack({"actions": np.zeros(3)}), r"shape \(3,\)"),
-        (pack({"actions": np.zeros((0, 3))}), r"shape \(0, 3\)"),
+        (pack({"actions": np.zeros((2, 3))}), r"shape \(2, 3\)"),
         (pack({"actions": np.full((5, 3), np.nan)}), "not finite at row 0, column 0"),
         (pack({"actions": [[1, 2, 3]]}), "actions are list"),
         (pack({"action": 1}), "without 'actions'"),
@@ -149,7 +150,7 @@ def test_a_late_answer_is_never_the_next_ones(robot, key_map):
         return pack({"actions": np.full((1, 3), len(late))})
 
     with foreign(answer) as (url, _):
-        policy = connect(f"{url}#{key_map(rows=0, actions=[{'column': c} for c in robot.joint_names[:3]])}", robot)
+        policy = connect(f"{url}#{key_map(rows=1, actions=[{'column': c} for c in robot.joint_names[:3]])}", robot)
         with pytest.raises(TimeoutError, match=r"within 0.5 s"):
             policy.infer(observe(robot))
         assert policy.infer(observe(robot)).values[0, 0] == 0.0
@@ -204,7 +205,7 @@ def test_the_token_is_brought(robot, policies, monkeypatch):
 
 BAD_MAPS = [
     ({"dt": 0}, "dt is 0, expected 0.001 to 10"),
-    ({"rows": -1}, "rows is -1"),
+    ({"rows": 0}, "rows is 0, expected 1 to 1000"),
     ({"speed": 1}, "the map has no entry speed"),
     ({"actions": []}, "actions: expected a list"),
     ({"actions": [{"column": "tail_joint"}]}, "actions, entry 0: the robot has no column 'tail_joint'"),
