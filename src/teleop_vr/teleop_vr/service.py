@@ -190,7 +190,7 @@ class Service:
         for number, message in out.messages:
             if message["type"] == "welcome":
                 message = {**message, **self._welcome()}
-            if message["type"] == "event":
+            if message["type"] == "event" and number is None:
                 self._log.log(getattr(logging, message["level"].upper(), logging.WARNING), "%s", message["text"])
             for client in [self._clients.get(number)] if number is not None else list(self._clients.values()):
                 if client is not None:
