@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pinocchio
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import LATCHED_QOS, SENSOR_QOS, stamp_of
 from geometry_msgs.msg import TransformStamped
@@ -45,6 +46,14 @@ class StatePublisher(Node):
         self._static.publish(TFMessage(transforms=[self._transform(f, p) for f, p in self._links if self._fixed(f, p)]))
         self._moves = [(f, p) for f, p in self._links if not self._fixed(f, p)]
         self.create_subscription(JointState, "joint_states", self._on_joints, SENSOR_QOS)
+        self._states, self._sets = Meter(), Meter()
+        self._reporter = Reporter(self, self._report)
+
+    def _report(self) -> dict[str, Health]:
+        states, sets = self._states.take()[0], self._sets.take()[0]
+        message = "" if states else "no joint states: is the driver or the simulator running?"
+        values = {"joint_states_rate": states, "frames_rate": sets}
+        return {"": Health(Level.OK if states else Level.WARN, message, values)}
 
     def _parent_link(self, frame: pinocchio.Frame) -> pinocchio.Frame:
         parent = self._model.frames[frame.parentFrame]
@@ -69,6 +78,7 @@ class StatePublisher(Node):
 
     def _on_joints(self, message: JointState) -> None:
         stamp = stamp_of(message)
+        self._states.add()
         if 0 <= stamp - self._last < PERIOD * 1e9:
             return
         self._last = stamp
@@ -76,6 +86,7 @@ class StatePublisher(Node):
             if name in self._columns and np.isfinite(value):
                 self._position[self._columns[name]] = value
         pinocchio.framesForwardKinematics(self._model, self._data, self._position)
+        self._sets.add()
         transforms = [self._transform(frame, parent) for frame, parent in self._moves]
         for transform in transforms:
             transform.header.stamp = message.header.stamp

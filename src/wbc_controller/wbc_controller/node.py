@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
+import numpy as np
 from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
@@ -21,9 +23,9 @@ from bytemini_core.ros import (
     wbc_status_message,
     whole_body_reference,
 )
-from bytemini_core.types import NANOSECONDS, Mode, RobotState, WbcStatus, WholeBodyReference
+from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState, WbcStatus, WholeBodyReference
 from bytemini_description.robot import VERSIONS, load_robot
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import TwistStamped, WrenchStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Bool
@@ -32,8 +34,13 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import SetMode
+from wbc_controller.compliance import Compliance
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
+from wbc_controller.horizon import Preview
+
+_WRENCHES = ("none", "observer", "sensor")
+_WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
 
 STATE_SILENCE = 0.1
 """Seconds without a robot state after which the controller says that it holds."""
@@ -46,7 +53,14 @@ class WbcNode(Node):
         super().__init__("wbc_controller")
         version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
         self._lockstep = parameter(self, "lockstep", False, "wait for the reference of each state's stamp")
-        self._controller = WholeBodyController(load_robot(version), WbcConfig())
+        yielding = parameter(self, "compliance", "none", "where the wrenches on the hands come from", choices=_WRENCHES)
+        preview = parameter(self, "preview", False, "plan 0.3 s ahead")
+        config = WbcConfig(
+            compliance=None if yielding == "none" else Compliance(sensor=yielding == "sensor"),
+            preview=Preview() if preview else None,
+        )
+        self._controller = WholeBodyController(load_robot(version), config)
+        self._wrenches: dict[str, tuple[int, Array]] = {}
         self._join = StampJoin(("state", "reference"))
         self._reference: WholeBodyReference | None = None
         self._status = WbcStatus(stamp=0, mode=Mode.HOLD, reason="no robot state yet")
@@ -63,6 +77,9 @@ class WbcNode(Node):
         self._reporter = Reporter(self, self._report)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
+        if yielding == "sensor":
+            for side in SIDES:
+                self.create_subscription(WrenchStamped, f"wrench/{side}", partial(self._on_wrench, side), qos)
         self.create_subscription(Bool, "estop", self._on_estop, LATCHED_QOS)
         self.create_service(SetMode, "wbc/set_mode", self._on_set_mode)
         # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
@@ -99,7 +116,8 @@ class WbcNode(Node):
 
     def _tick(self, now: int, state: RobotState, reference: WholeBodyReference | None) -> None:
         started = time.perf_counter()
-        command = self._controller.update(now / NANOSECONDS, state, reference)
+        fresh = {side: w for side, (stamp, w) in self._wrenches.items() if abs(now - stamp) < _WRENCH_AGE}
+        command = self._controller.update(now / NANOSECONDS, state, reference, wrenches=fresh or None)
         self._commands.publish(joint_command_message(command.joint))
         self._base.publish(base_twist_message(command.joint))
         before, self._status = self._status, command.status
@@ -112,6 +130,11 @@ class WbcNode(Node):
         self._statuses.publish(message)
         if before.mode is not command.status.mode:
             self._modes.publish(message)
+
+    def _on_wrench(self, side: str, message: WrenchStamped) -> None:
+        force, torque = message.wrench.force, message.wrench.torque
+        stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+        self._wrenches[side] = stamp, np.array((force.x, force.y, force.z, torque.x, torque.y, torque.z))
 
     def _on_estop(self, message: Bool) -> None:
         if message.data:
@@ -142,7 +165,7 @@ class WbcNode(Node):
             "sacrificed": ", ".join(self._status.sacrificed),
             "refused": self._refused + self._status.refused,
         }
-        level = Level.ERROR if self._status.mode is Mode.ESTOP else Level.WARN if self._status.reason else Level.OK
+        level = Level.WARN if self._status.reason else Level.OK
         return {"": Health(level, self._status.reason, values)}
 
 
