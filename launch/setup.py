@@ -10,6 +10,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", ["bytemini.launch.py", "teleop.launch.py"]),
+        (f"share/{PACKAGE}/config", ["config/bytemini.rviz", "config/bytemini.foxglove.json"]),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -49,6 +49,7 @@ class Option:
 OPTIONS = (
     Option("sim", "mujoco", "what stands where the robot's driver and cameras will: a simulator, or none", SIMULATORS),
     Option("gui", False, "open the simulator's own window (Gazebo)"),
+    Option("rviz", False, "open RViz, where it is installed"),
     Option("robot", "v1", "version of the robot", VERSIONS),
     Option("policy", "expert", "which policy serves RunTask", policies()),
     Option("task", "pick_place", "task whose scene the simulator sets up"),
@@ -138,6 +139,9 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
         Process("gr3_policy", "gr3_policy_node", "policy_node", {**shared, **pick("policy", "seed")}),
     ]
+    if values["rviz"]:
+        view = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / "bytemini.rviz")
+        processes.append(Process("rviz", "rviz2", "rviz2", simulated, arguments=("-d", view)))
     if values["teleop"]:
         page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
