@@ -33,7 +33,7 @@ from bytemini_core.ros import (
     stamp_of_bytes,
     to_time,
 )
-from bytemini_core.types import NANOSECONDS, Mode, Observation, Policy
+from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, Mode, Observation, Policy
 from bytemini_description.robot import VERSIONS, load_robot
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
@@ -222,6 +222,8 @@ class PolicyNode(ManagedNode):
     def _deactivate(self) -> None:
         for task in list(self._goals):
             self._finish(task, Verdict("PREEMPTED", "the policy server was deactivated"))
+        if self._release_at is not None:
+            self._release()
         while self._listening:
             self.destroy_subscription(self._listening.pop())
         if self._worker is not None:
@@ -246,7 +248,6 @@ class PolicyNode(ManagedNode):
         if self._lockstep:
             return StampJoin(self._inputs())
         states = ("joints", "odometry")
-        # A policy that neither looks nor reads the scene is asked at the rate of the joints.
         return NewestJoin(
             self._frames() or states[:1], states if self._frames() else states[1:], self._max_age, self._max_skew
         )
@@ -257,7 +258,17 @@ class PolicyNode(ManagedNode):
         stamp = stamp_of_bytes(cdr)
         # The newest state is the finest clock there is: a simulator's own ticks once per observation.
         self._measured = max(self._measured, stamp)
-        self._add(name, stamp, cdr)
+        if self._frames() or self._is_due(name, stamp):
+            self._add(name, stamp, cdr)
+        else:
+            self._heard[name] = time.monotonic()
+
+    def _is_due(self, name: str, stamp: int) -> bool:
+        """Whether a policy that neither looks nor reads the scene is asked at this state: once per period."""
+        period = round(OBSERVATION_PERIOD * NANOSECONDS)
+        if self._lockstep:
+            return stamp % period == 0
+        return name != "joints" or stamp - self._stamp >= period
 
     def _on_scene(self, message: SceneStateMsg) -> None:
         self._add("scene", stamp_of(message), scene_state(message))
@@ -491,6 +502,8 @@ class PolicyNode(ManagedNode):
         if request is not None and time.monotonic() - request.asked > MODE_PATIENCE:
             # An answer can be lost while the two sides are still finding each other; asking twice changes nothing.
             self._request_mode(request.mode, request.then, request.wanted)
+        if self._release_at is not None and self._missing():
+            self._release()  # nothing comes any more by whose stamps the motion's end could be waited for
         for task, goal in list(self._goals.items()):
             if goal.is_cancel_requested:
                 self._finish(task, Verdict("PREEMPTED", "cancelled"))

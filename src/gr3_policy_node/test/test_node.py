@@ -1,5 +1,6 @@
 """The very node, with sensors and a controller of software."""
 
+import dataclasses
 import random
 import threading
 import time
@@ -123,6 +124,12 @@ class Rig:
         self.until(future.done, what="the end of the task")
         return future.result().result
 
+    def cancel(self, handle):
+        result = handle.get_result_async()
+        handle.cancel_goal_async()
+        self.until(result.done, what="the end")
+        self.until(lambda: "HOLD" in self.modes, what="the robot is given back")
+
     def call(self, kind, name, request):
         client = self.world.create_client(kind, f"gr3_policy/{name}")
         assert client.wait_for_service(15.0)
@@ -237,6 +244,23 @@ def test_a_frozen_view_is_refused_with_the_reason(start, echo):
     assert "behind the newest picture" in result.message
 
 
+def test_a_policy_that_looks_at_nothing_is_asked_once_per_period(start, policies):
+    class Blind(policies[0]):
+        def __init__(self):
+            super().__init__()
+            self.metadata = dataclasses.replace(self.metadata, cameras=())
+
+        def chunk(self, observation):
+            return super().chunk(dataclasses.replace(observation, images={"head": np.zeros(1)}))
+
+    rig = start(Blind())
+    rig.ready()
+    handle = rig.send()
+    rig.until(lambda: len(rig.chunks) >= 4, what="chunks")
+    rig.cancel(handle)
+    assert min(np.diff([chunk.stamp for chunk in rig.chunks])) >= 100_000_000
+
+
 def test_the_life_cycle(start, policies):
     policy = policies[0]()
     rig = start(policy, autostart="false")
@@ -295,6 +319,5 @@ def test_stamps_are_those_of_the_newest_picture(start, echo):
     rig.ready()
     handle = rig.send()
     rig.until(lambda: len(rig.chunks) >= 3, what="chunks")
-    handle.cancel_goal_async()
-    rig.until(lambda: "HOLD" in rig.modes, what="the end")
+    rig.cancel(handle)
     assert {chunk.stamp for chunk in rig.chunks[:3]} <= set(seen)
