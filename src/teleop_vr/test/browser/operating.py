@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -47,7 +48,7 @@ class Served:
 
     def __init__(self, command: list[str], log: Path, **environment: str) -> None:
         self.port = free_port()
-        self._command = [sys.executable, "-m", *command, "--port", str(self.port), "--token", TOKEN]
+        self._command = [sys.executable, *command, "--port", str(self.port), "--token", TOKEN]
         self._environment = {**os.environ, **environment}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,9 +66,11 @@ class Served:
 
     def kill(self) -> None:
         """End at once, as a fault would."""
-        if self._process is not None:
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(timeout=10)
+        self._process.wait(timeout=10)
 
     def get(self, path: str) -> Any:
         """Content of an address."""
@@ -114,21 +117,28 @@ class Operator:
         """Put a hand or the head somewhere."""
         self.act("place", what, position)
 
+    def pose(self, hand: str, position: list[float], orientation: list[float]) -> None:
+        """Put a hand somewhere, turned."""
+        self.act("place", hand, position, orientation)
+
     def press(self, hand: str, button: str, value: float = 1.0) -> None:
         """Press a button so far."""
         self.act("press", hand, button, value)
 
     def engage(self, hand: str = "right") -> None:
         """Squeeze the grip until the arm follows: where it is refused, open and squeeze again, as people do."""
-        end = time.monotonic() + 8.0
+        end = time.monotonic() + 12.0
         while True:
             self.press(hand, "squeeze")
-            state = self.until(
-                lambda s: s["hands"][hand]["engaged"] or refused(s["hands"][hand]), f"{hand} is answered"
-            )
-            if state["hands"][hand]["engaged"]:
-                return
-            assert time.monotonic() < end, f"{hand} is refused: {state['hands'][hand]['withheld']}"
+            tried = time.monotonic() + 2.0
+            while True:
+                answer = self.served.state()["hands"][hand]
+                if answer["engaged"]:
+                    return
+                if refused(answer) or time.monotonic() > tried:
+                    break
+                time.sleep(0.02)
+            assert time.monotonic() < end, f"the {hand} hand is not engaged: {answer['withheld']}"
             self.press(hand, "squeeze", 0)
             self.until(lambda s: not s["hands"][hand]["withheld"], f"the {hand} grip is open")
 

@@ -47,6 +47,10 @@
       const { x, y, z } = device.controllers[hand].position;
       return [x, y, z];
     },
+    turned(hand) {
+      const { x, y, z, w } = device.controllers[hand].quaternion;
+      return [x, y, z, w];
+    },
     /** Move a hand along a straight line, m, in so many ms. */
     async move(hand, by, ms) {
       const from = quest.where(hand);

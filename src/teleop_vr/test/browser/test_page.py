@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from .operating import TOKEN, Operator, Served, until
 from .wire import Wire
@@ -17,8 +16,9 @@ DESK = {"width": 640, "height": 480}
 
 
 @pytest.fixture(scope="module")
-def served(chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    server = Served(["teleop_vr.demo", "--host", "127.0.0.1"], tmp_path_factory.mktemp("server") / "log.txt")
+def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    assert chromium.is_connected()  # no server where there is no browser
+    server = Served(["-m", "teleop_vr.demo", "--host", "127.0.0.1"], tmp_path_factory.mktemp("server") / "log.txt")
     try:
         server.start()
         yield server
@@ -281,7 +281,7 @@ def test_pictures_flow_and_their_way_is_timed(operator: Operator) -> None:
     page.wait_for_function("() => /[0-9] ms/.test(document.querySelector('#video dd').textContent)")
 
 
-def test_the_doctor_examines(desk, address: str) -> None:
+def test_the_doctor_examines(desk) -> None:
     page = desk()
     page.wait_for_selector("#link:text('Connected')")
     page.click("a:text('Doctor')")
