@@ -30,6 +30,9 @@ from bytemini_description.robot import RobotModel
 from teleop_vr.limiter import HandLimits
 from teleop_vr.poses import about_z, compose, distance, elevation, from_matrix, heading, inverse, rotate
 
+_STILL = 0.3
+"""Speed (rad/s) of an arm's joints below which it counts as at rest."""
+
 _LEASH = 0.2
 """How far (m) the base may be from where it is sent before sending it on waits: it may be blocked."""
 
@@ -110,6 +113,12 @@ class Body:
     def measured(self, side: str, state: RobotState) -> Array:
         """Pose (7,) of a hand in odom, from the measured joints."""
         return from_matrix(self._kinematics.forward(f"{side}_tcp", self._ordered(state), state.base_pose))
+
+    def moving(self, side: str, state: RobotState) -> bool:
+        """Whether an arm is still on its way: a hand that moves is no place to latch on to."""
+        index = {name: i for i, name in enumerate(state.names)}
+        arm = [index[name] for name in self.robot.arm_joints(side)]
+        return bool(np.abs(state.velocity[arm]).max() > _STILL)
 
     def _ordered(self, state: RobotState) -> Array:
         if state.names == self.robot.joint_names:

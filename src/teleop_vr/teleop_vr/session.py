@@ -54,7 +54,7 @@ ASK_PERIOD = 0.2
 PROMPT_TIME = 5.0
 _TWITCH = 0.3  # s between two pulses of the same cause on a hand
 _CONTACT = 6.0  # N above what the wrist bore lately
-_WAITING = "waiting for the controller"
+_WAITING = ("waiting for the controller", "the arm is still moving")
 
 
 @dataclass(slots=True)
@@ -561,7 +561,7 @@ class Session:
                 if now - self._asked >= ASK_PERIOD * NANOSECONDS:
                     self._asked = now
                     self._out.mode = Mode.TELEOP
-                hindrance = _WAITING
+                hindrance = _WAITING[0]
         for side in wanting:
             self._grant(now, side, hindrance)
 
@@ -590,8 +590,10 @@ class Session:
             hindrance = "the hand is not tracked"
         if not hindrance and not self._sticks.neutral:
             hindrance = "let go of the sticks first"
+        if not hindrance and self._state is not None and self.body.moving(side, self._state):
+            hindrance = _WAITING[1]
         hand.withheld = hindrance
-        if hindrance == _WAITING:
+        if hindrance in _WAITING:
             return
         hand.squeeze.spend()
         if hindrance:
