@@ -7,12 +7,16 @@ import math
 import numpy as np
 from bytemini_core.types import NANOSECONDS, Array
 
-LONGEST_STEP = 0.02
+SPAN = 0.02
+"""Seconds between the commands that are compared. Over the wire a reference may be a tick late and the next one early: a
+drive hardly follows that, and tick by tick it would hide how the motion itself is."""
+
+LONGEST_STEP = 0.06
 """Seconds between two commands beyond which they do not belong to one motion."""
 
 
 class JerkMeter:
-    """Takes commanded velocities one by one; three in a row give a jerk."""
+    """Takes commanded velocities one by one; three of them, `SPAN` apart, give a jerk."""
 
     def __init__(self, names: tuple[str, ...], limits: Array) -> None:
         """Measure these joints against these limits, (n,) rad/s^3 or m/s^3."""
@@ -29,7 +33,7 @@ class JerkMeter:
             velocity: (n,) rad/s or m/s.
 
         Returns:
-            The largest jerk of any joint over its limit, or NaN where there is none to tell yet.
+            The largest jerk of any joint over its limit, or NaN where this command adds none.
         """
         if names != self._names:
             self._names = names
@@ -37,6 +41,8 @@ class JerkMeter:
             self._last.clear()
         if self._last and not 0 < stamp - self._last[-1][0] < LONGEST_STEP * NANOSECONDS:
             self._last.clear()
+        if self._last and stamp - self._last[-1][0] < SPAN * NANOSECONDS:
+            return math.nan
         self._last.append((stamp, velocity))
         if len(self._last) < 3:
             return math.nan

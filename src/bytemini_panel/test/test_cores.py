@@ -190,10 +190,13 @@ def test_a_bad_description_is_refused(urdf):
 def test_jerk_is_the_second_derivative_of_velocity():
     meter = JerkMeter(("a", "b"), np.array([100.0, 10.0]))
     step = 5_000_000
-    for i in range(10):
+    shares = []
+    for i in range(40):
         t = i * step / NANOSECONDS
-        share = meter.add(i * step, ("a", "b"), np.array([25.0 * t * t, -t]))  # jerk of a: 50
-    assert share == pytest.approx(0.5)
+        shares.append(meter.add(i * step, ("a", "b"), np.array([25.0 * t * t, -t])))  # jerk of a: 50
+    told = [share for share in shares if not math.isnan(share)]
+    assert len(told) == 8
+    np.testing.assert_allclose(told, 0.5)
     assert math.isnan(meter.add(NANOSECONDS, ("a", "b"), np.zeros(2)))  # a gap: another motion
     assert math.isnan(meter.add(NANOSECONDS + step, ("b",), np.zeros(1)))
 

@@ -210,7 +210,7 @@ function fault(entry) {
   return item;
 }
 
-const UNITS = { _rate: "Hz", _ms: "ms", _c: "°C", _percent: "%", _ppm: "ppm", _v: "V", _n: "N" };
+const UNITS = { _rate: "Hz", _ms: "ms", _c: "°C", _percent: "%", _ppm: "ppm", _v: "V", _w: "W", _n: "N", _mb: "MB" };
 
 function nodes(list) {
   const rows = list.map((node) => {
