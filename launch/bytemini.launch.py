@@ -16,12 +16,17 @@ from bytemini_bringup.stack import OPTIONS, Process, options, stack
 
 def _actions(context: LaunchContext) -> list:
     values = options(**{option.name: LaunchConfiguration(option.name).perform(context) for option in OPTIONS})
-    actions = []
-    for process in stack(values):
+    return _from(stack(values), values["namespace"])
+
+
+def _from(processes: tuple[Process, ...], namespace: str) -> list:
+    """Start processes up to the first that others have to wait for; when that is ready, the rest."""
+    actions: list = []
+    for index, process in enumerate(processes):
         package, executable = installed(process)
         node = Node(
             name=process.name,
-            namespace=values["namespace"],
+            namespace=namespace,
             package=package,
             executable=executable,
             parameters=[dict(process.parameters)],
@@ -29,7 +34,31 @@ def _actions(context: LaunchContext) -> list:
             output="screen",
         )
         actions += [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_after(process)))]
+        if process.ready is not None and processes[index + 1 :]:
+            waiter = Node(
+                name="wait_ready",
+                namespace=namespace,
+                package="bytemini_bringup",
+                executable="wait_ready",
+                arguments=[process.ready.kind, process.ready.name],
+                output="screen",
+            )
+            rest = _when_ready(process, processes[index + 1 :], namespace)
+            return [*actions, waiter, RegisterEventHandler(OnProcessExit(target_action=waiter, on_exit=rest))]
     return actions
+
+
+def _when_ready(
+    process: Process, rest: tuple[Process, ...], namespace: str
+) -> Callable[[ProcessExited, LaunchContext], list]:
+    """Go on with the rest of the stack, or end it where the process never became ready."""
+
+    def go_on(event: ProcessExited, _: LaunchContext) -> list:
+        if event.returncode == 0:
+            return _from(rest, namespace)
+        return [EmitEvent(event=Shutdown(reason=f"{process.name} did not become ready ({process.ready})"))]
+
+    return go_on
 
 
 def _after(process: Process) -> Callable[[ProcessExited, LaunchContext], list]:

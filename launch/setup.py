@@ -18,5 +18,8 @@ setup(
     maintainer_email="maintainers@bytemini.dev",
     description="The one description of the running stack, and the two ways to start it",
     license="Apache-2.0",
-    entry_points={"bytemini.commands": ["up = bytemini_bringup.cli:up"]},
+    entry_points={
+        "console_scripts": ["wait_ready = bytemini_bringup.ready:main"],
+        "bytemini.commands": ["up = bytemini_bringup.cli:up"],
+    },
 )

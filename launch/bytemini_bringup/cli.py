@@ -37,7 +37,8 @@ def up(argv: list[str]) -> int:
     try:
         values = options(**{option.name: getattr(arguments, option.name) for option in OPTIONS})
         logs = arguments.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S-up")
-        with Processes(stack(values), logs, values["namespace"]) as processes:
+        print("starting the stack, part by part", flush=True)
+        with Processes(stack(values), logs, values["namespace"], ordered=True) as processes:
             print(f"running, logs in {logs}; give it a task with the RunTask action /run_task; Ctrl-C stops it")
             while True:
                 processes.check()

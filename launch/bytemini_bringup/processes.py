@@ -16,6 +16,7 @@ from types import TracebackType
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
+from bytemini_bringup.ready import Ready
 from bytemini_bringup.stack import Process
 
 GRACE = 3.0
@@ -61,6 +62,7 @@ class Processes:
         logs: Path,
         namespace: str = "",
         environment: Mapping[str, str] | None = None,
+        ordered: bool = False,
     ):
         """Prepare.
 
@@ -69,8 +71,10 @@ class Processes:
             logs: folder for one log file per process.
             namespace: of every node.
             environment: added to this process's own.
+            ordered: start each when those before it are ready; else all at once, for whoever waits for the whole.
         """
         self._processes = tuple(processes)
+        self._ordered = ordered
         self._once = {process.name for process in self._processes if process.once}
         self._logs = logs
         self._namespace = namespace
@@ -84,6 +88,8 @@ class Processes:
         try:
             for process in self._processes:
                 self._start(process)
+                if self._ordered and process.ready is not None:
+                    self._await(process.name, process.ready)
         except BaseException:
             self.stop()
             raise
@@ -116,6 +122,25 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
+
+    def _await(self, name: str, ready: Ready) -> None:
+        """Until a process says that it is ready; its end is an error, and so is its silence."""
+        command = [sys.executable, "-m", "bytemini_bringup.ready", ready.kind, ready.name]
+        if self._namespace:
+            command += ["--ros-args", "-r", f"__ns:=/{self._namespace.strip('/')}"]
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, env=self._environment, start_new_session=True, preexec_fn=_end_with_parent
+        ) as waiter:
+            try:
+                while waiter.poll() is None:
+                    self.check()
+                    time.sleep(0.05)
+            finally:
+                waiter.kill()
+            assert waiter.stderr is not None
+            words = waiter.stderr.read().decode(errors="replace").strip()
+        if waiter.returncode != 0:
+            raise ProcessDiedError(f"{name} did not become ready: {words} (log: {self.log(name)})")
 
     def log(self, name: str) -> Path:
         """Where a process's words are kept."""

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
-from bytemini_core.types import OBSERVATION_PERIOD
+from bytemini_core.types import CAMERAS, OBSERVATION_PERIOD
 from bytemini_description.robot import VERSIONS, expand_urdf, load_robot
 from gr3_policy_node.backends import policies
+
+from bytemini_bringup.ready import Ready
 
 SIMULATORS = ("mujoco", "gazebo", "none")
 
@@ -51,13 +53,18 @@ OPTIONS = (
     Option("gui", False, "open the simulator's own window (Gazebo)"),
     Option("rviz", False, "open RViz, where it is installed"),
     Option("robot", "v1", "version of the robot", VERSIONS),
-    Option("policy", "expert", "which policy serves RunTask", policies()),
+    Option(
+        "policy", "expert", f"which policy serves RunTask: {', '.join(policies())}, a checkpoint's folder, ws://..."
+    ),
     Option("task", "pick_place", "task whose scene the simulator sets up"),
     Option("setting", "basic", "setting of the task"),
     Option("seed", 0, "seed of the scene and of the policy"),
     Option("instruction", "", "what to do in the scene; empty: drawn from the seed"),
     Option("lockstep", False, "advance simulated time only when every stage has answered: deterministic, fast"),
-    Option("cameras", True, "draw the three cameras"),
+    Option("cameras", True, "draw the three cameras in simulation; on a robot, open those with a serial number"),
+    Option("head_serial", "", "serial number of the head's camera, on a robot"),
+    Option("left_wrist_serial", "", "serial number of the left wrist's camera, on a robot"),
+    Option("right_wrist_serial", "", "serial number of the right wrist's camera, on a robot"),
     Option("depth", False, "also publish aligned depth"),
     Option("outside", False, "also publish the view from outside, for videos"),
     Option("image_size", 224, "height and width of the pictures, pixels"),
@@ -75,7 +82,8 @@ class Process:
     """One process of the stack.
 
     `arguments`: words for it, before ROS's own. `substitute`: our own package and executable where `package` is not
-    installed (no ROS distribution). `once`: it does its work and ends; only an end with an error is a fault.
+    installed (no ROS distribution). `once`: it does its work and ends; only an end with an error is a fault. `ready`:
+    what shows that those that start after it can rely on it; None where they need not wait.
     """
 
     name: str
@@ -85,6 +93,7 @@ class Process:
     arguments: tuple[str, ...] = ()
     substitute: tuple[str, str] | None = None
     once: bool = False
+    ready: Ready | None = None
 
 
 def options(**chosen: Any) -> dict[str, Any]:
@@ -123,6 +132,7 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
             executable="robot_state_publisher",
             parameters={"robot_description": _description(values), **simulated},
             substitute=("bytemini_description", "state_publisher"),
+            ready=Ready("topic", "robot_description"),
         )
     ]
     scene = pick("task", "setting", "seed", "instruction")
@@ -130,14 +140,27 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         chosen = pick("cameras", "depth", "outside", "image_size", "wrist_lag")
         processes.append(
             # The simulator makes the time that the others use; it has no other clock than its own.
-            Process("bytemini_sim", "bytemini_sim", "sim_node", {**shared, **scene, **chosen, "use_sim_time": False})
+            Process(
+                "bytemini_sim",
+                "bytemini_sim",
+                "sim_node",
+                {**shared, **scene, **chosen, "use_sim_time": False},
+                ready=Ready("service", "sim/run"),
+            )
         )
     elif values["sim"] == "gazebo":
         processes += _gazebo(values, scene)
     processes += [
-        Process("wbc_controller", "wbc_controller", "wbc_node", shared),
+        Process("wbc_controller", "wbc_controller", "wbc_node", shared, ready=Ready("hold", "wbc/mode")),
+        *_cameras(values),
         Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
-        Process("gr3_policy", "gr3_policy_node", "policy_node", {**shared, **pick("policy", "seed")}),
+        Process(
+            "gr3_policy",
+            "gr3_policy_node",
+            "policy_node",
+            {**shared, **pick("policy", "seed")},
+            ready=Ready("active", "gr3_policy"),
+        ),
     ]
     if values["rviz"]:
         view = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / "bytemini.rviz")
@@ -163,6 +186,17 @@ def _description(values: Mapping[str, Any]) -> str:
     )
 
 
+def _cameras(values: Mapping[str, Any]) -> list[Process]:
+    """The robot's own cameras, those that have a serial number; simulators bring theirs."""
+    serials = {f"{mount}_serial": values[f"{mount}_serial"] for mount in CAMERAS if values[f"{mount}_serial"]}
+    if not serials or not values["cameras"]:
+        return []
+    if values["sim"] != "none":
+        raise ValueError(f"{', '.join(serials)} given with sim:={values['sim']}: the robot's cameras need sim:=none")
+    parameters = {**serials, "depth": values["depth"]}
+    return [Process("cameras", "bytemini_cameras", "cameras_node", parameters, ready=Ready("active", "cameras"))]
+
+
 def _gazebo_config(name: str) -> Path:
     return Path(get_package_share_directory("bytemini_gazebo")) / "config" / name
 
@@ -173,12 +207,18 @@ def _gazebo(values: Mapping[str, Any], scene: Mapping[str, Any]) -> list[Process
         raise ValueError("Gazebo keeps its own time, one robot and no outside view: leave lockstep, namespace, outside")
     robot, clock = {"robot": values["robot"]}, {"use_sim_time": True}
     return [
-        Process("gazebo", "bytemini_gazebo", "gazebo_server", {**robot, **scene, "gui": values["gui"]}),
+        Process(
+            "gazebo",
+            "bytemini_gazebo",
+            "gazebo_server",
+            {**robot, **scene, "gui": values["gui"]},
+        ),
         Process(
             "gazebo_bridge",
             "ros_gz_bridge",
             "parameter_bridge",
             {"config_file": str(_gazebo_config("bridge.yaml")), **clock},
+            ready=Ready("topic", "/clock"),
         ),
         Process("gazebo_spawn", "ros_gz_sim", "create", {"topic": "robot_description", "name": "bytemini"}, once=True),
         Process(
@@ -187,6 +227,13 @@ def _gazebo(values: Mapping[str, Any], scene: Mapping[str, Any]) -> list[Process
             "spawner",
             arguments=("joint_state_broadcaster", "effort_controller"),
             once=True,
+            ready=Ready("topic", "joint_state_broadcaster/joint_states"),
         ),
-        Process("gazebo_driver", "bytemini_gazebo", "gazebo_driver", {**robot, **scene, **clock}),
+        Process(
+            "gazebo_driver",
+            "bytemini_gazebo",
+            "gazebo_driver",
+            {**robot, **scene, **clock},
+            ready=Ready("service", "sim/run"),
+        ),
     ]
