@@ -8,7 +8,7 @@ import numpy as np
 from bytemini_core.types import NANOSECONDS, Array
 
 SPAN = 0.02
-"""Seconds between the commands that are compared. Over the wire a reference may be a tick late and the next one early: a
+"""Seconds between the commands that are compared. Over the wire one reference may be a tick late, the next one early: a
 drive hardly follows that, and tick by tick it would hide how the motion itself is."""
 
 LONGEST_STEP = 0.06
