@@ -20,7 +20,6 @@ from bytemini_core.ros import SENSOR_QOS
 from bytemini_core.types import CAMERAS
 from PIL import Image as Picture
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -62,8 +61,8 @@ class MountPublisher:
         self.colour_cost, self.depth_cost = Meter(), Meter()
 
     def _publisher(self, kind: type, topic: str) -> Publisher:
-        # A plain publisher: what is published is governed by the threads, which run only while the node is active.
-        publisher = Node.create_publisher(self._node, kind, topic, SENSOR_QOS)
+        # No lifecycle publisher: the threads decide what is published, and run only while the node is active.
+        publisher = self._node.create_publisher(kind, topic, SENSOR_QOS)
         self._publishers.append(publisher)
         return publisher
 

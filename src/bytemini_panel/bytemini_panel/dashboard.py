@@ -115,6 +115,8 @@ class Dashboard:
     """What the nodes said, ready to be shown."""
 
     series_names: tuple[str, ...]
+    namespace: str = ""
+    """Of the robot that is shown; where it has one, what other robots' nodes say is not for this page."""
     mode: str = ""
     reason: str = ""
     task: Task = field(default_factory=Task)
@@ -144,6 +146,8 @@ class Dashboard:
         self, now: float, wall: float, name: str, level: int, message: str, values: Mapping[str, str]
     ) -> None:
         """A node reports on itself (one status of a DiagnosticArray)."""
+        if self._foreign(name, "/"):
+            return
         before = self._rows.get(name)
         self._rows[name] = NodeRow(name, level, message, dict(values), now)
         self._silent.discard(name)
@@ -153,7 +157,7 @@ class Dashboard:
 
     def heard_log(self, wall: float, level: int, name: str, text: str) -> None:
         """A node wrote a line to its log (`level`: of rcl_interfaces/Log)."""
-        if level >= LOG_ERROR:
+        if level >= LOG_ERROR and not self._foreign(name, "."):
             self.fault(wall, name, Level.ERROR, text)
 
     def heard_topic(self, now: float, topic: str) -> None:
@@ -191,6 +195,11 @@ class Dashboard:
             elif age > SILENCE and name not in self._silent:
                 self._silent.add(name)
                 self.fault(wall, name, Level.STALE, f"no word for {SILENCE:g} s")
+
+    def _foreign(self, name: str, separator: str) -> bool:
+        """Whether a name, whose parts are joined by `separator`, is of another robot's node."""
+        own = self.namespace.strip("/").replace("/", separator)
+        return bool(own) and not name.startswith(own + separator)
 
     # What is shown
 

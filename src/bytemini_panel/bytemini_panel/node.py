@@ -119,7 +119,7 @@ class PanelNode(Node):
         version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
         rate = parameter(self, "picture_rate", 10.0, "pictures per second and camera, at most", bounds=(0.5, 30.0))
         robot = load_robot(version)
-        self._dashboard = Dashboard(SERIES)
+        self._dashboard = Dashboard(SERIES, self.get_namespace())
         self._jerk = JerkMeter(robot.joint_names, robot.jerk)
         self._watchers: set[Client] = set()
         self._requests: deque[tuple[Request, Answer]] = deque()

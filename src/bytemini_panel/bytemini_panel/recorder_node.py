@@ -85,7 +85,7 @@ class FlightRecorder(Node):  # type: ignore[misc]
         self._folder = RunFolder(Path(out).expanduser().absolute(), this_run())
         self._ring = Ring(seconds, megabytes * 2**20)
         self._lock = threading.Lock()
-        self._dashboard = Dashboard((), on_fault=self._on_fault)
+        self._dashboard = Dashboard((), self.get_namespace(), on_fault=self._on_fault)
         self._reasons: list[Fault] = []
         self._due = 0.0
         self._written = 0

@@ -135,6 +135,16 @@ def test_log_lines_of_errors_are_faults_and_others_are_not():
     assert [fault.text for fault in board.faults] == ["error"]
 
 
+def test_another_robots_nodes_are_not_shown():
+    board = Dashboard((), "/left")
+    for name in ("left/wbc_controller", "right/wbc_controller", "leftover"):
+        board.heard_node(0.0, 0.0, name, int(Level.ERROR), "broken", {})
+    board.heard_log(0.0, 40, "left.cameras", "gone")
+    board.heard_log(0.0, 40, "right.cameras", "gone")
+    assert [row["name"] for row in shown(board, 0.0)["nodes"]] == ["left/wbc_controller"]
+    assert [fault.source for fault in board.faults] == ["left.cameras", "left/wbc_controller"]
+
+
 def test_a_plot_keeps_peaks_and_shows_gaps():
     series = Series()
     for now, value in ((0.01, 1.0), (0.05, 9.0), (0.1, 2.0), (0.11, math.nan), (3 * BUCKET + 0.01, 4.0)):
