@@ -6,7 +6,9 @@ depends on stamps and on that order alone, so that a recording gives the same fr
 
 from __future__ import annotations
 
+import statistics
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +76,9 @@ class Matcher:
 
     Frames follow the head camera: from one frame to the next it is the head's picture nearest to one period later.
     Where no picture lies within half a period of that, the head has dropped one and the frame takes place without it.
-    A picture of another camera belongs to a frame if it is nearest and within half a period.
+    A picture of
+    another camera belongs to a frame if it is nearest and within half a period: the frames', or the head camera's where
+    that is faster.
     """
 
     def __init__(self, fps: int, cameras: Sequence[str], others: Sequence[str], prompt: Sequence[str] = ()) -> None:
@@ -97,6 +101,7 @@ class Matcher:
         self._times: list[int] = []  # decided, not yet given out
         self._last: int | None = None  # time of the last frame decided
         self._best: int | None = None  # the head's picture that may become the next frame
+        self._gaps: deque[int] = deque(maxlen=31)  # between the head's last pictures
         self.counts = Counts()
         self.counts.drops = dict.fromkeys(cameras, 0)
 
@@ -107,18 +112,21 @@ class Matcher:
             KeyError: no such stream.
         """
         known = self._streams[stream]
+        before = known.stamps[-1] if known.stamps else None
         self.counts.received[stream] = self.counts.received.get(stream, 0) + 1
         if not known.add(stamp, value):
             self.counts.late[stream] = self.counts.late.get(stream, 0) + 1
             return
         if stream == self._master:
+            if before is not None:
+                self._gaps.append(stamp - before)
             self._tick(stamp)
         yield from self._ready(stamp if stream == self._master else None)
 
     def flush(self) -> Iterator[Slot]:
         """The frames that were still waiting, at the end."""
         # With no later picture to compare, one that comes much too early is the camera's next, not the frame's.
-        if self._best is not None and (self._last or 0) + self._period - self._best <= self._half // 2:
+        if self._best is not None and (self._last or 0) + self._period - self._best <= self._near():
             self._decide(self._best)
         while self._times:
             yield self._take()
@@ -155,12 +163,17 @@ class Matcher:
                 return
             yield self._take()
 
+    def _near(self) -> int:
+        """How far from a frame's time a picture may be, ns."""
+        return min(self._half, statistics.median_low(self._gaps) // 2) if self._gaps else self._half
+
     def _take(self) -> Slot:
         stamp = self._times.pop(0)
         following = self._times[0] if self._times else stamp + self._period
+        near = self._near()
         picks: dict[str, tuple[int, Any]] = {}
         for name, stream in self._streams.items():
-            within = self._half if name in self._cameras else self._age
+            within = near if name in self._cameras else self._age
             found = stream.nearest(stamp, within)
             if found is not None:
                 picks[name] = found

@@ -223,6 +223,7 @@ class Recorder:
             self._queue.put(lambda: self._save(take))
         else:
             self.card = None
+            take.cancelled = answer.effect is Effect.DISCARD
             self._queue.put(lambda: self._drop(take, aside=answer.effect is Effect.ABORT))
 
     def _begin(self) -> None:

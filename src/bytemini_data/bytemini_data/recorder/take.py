@@ -93,6 +93,7 @@ class Take:
     Attributes:
         folder: of the native recording.
         rejected: reasons for which messages were left out, with how often.
+        cancelled: it will be thrown away; what still comes need not be worked on.
     """
 
     def __init__(self, root: Path, layout: Layout, writer: EpisodeWriter, human: bool, namespace: str = "") -> None:
@@ -111,7 +112,7 @@ class Take:
             )
             self._bag.register(f"{self._prefix}{topic}", type_name(kept_type(topic)), qos=qos)
         self.rejected: dict[str, int] = {}
-        self.bytes = 0
+        self.cancelled = False
 
     @property
     def counts(self) -> Counts:
@@ -130,10 +131,11 @@ class Take:
 
     def add(self, topic: str, cdr: bytes, stamp: int, received: int) -> None:
         """Take a message in as it was on the wire. One that cannot be used is counted, and the take goes on."""
+        if self.cancelled:
+            return
         try:
             kept, content = keep(topic, cdr)
             self._bag.write(f"{self._prefix}{kept}", content, received, stamp)
-            self.bytes += len(content)
             self._frames.add(kept, content, stamp)
         except ValueError as error:
             text = f"{topic}: {error}"
