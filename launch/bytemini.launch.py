@@ -36,7 +36,7 @@ def _from(processes: tuple[Process, ...], namespace: str) -> list:
         actions += [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_after(process)))]
         if process.ready is not None and processes[index + 1 :]:
             waiter = Node(
-                name="wait_ready",
+                name=f"wait_for_{process.name}",
                 namespace=namespace,
                 package="bytemini_bringup",
                 executable="wait_ready",
