@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 Vector3 = tuple[float, float, float]
 Color = tuple[float, float, float]
 
-SPLITS = ("seen", "held_out")
+SPLITS = ("seen", "held_out", "suite")
 MAX_GRASP_WIDTH = 0.075
 """The narrower horizontal extent an object may have at most, m: the gripper opens 0.085 m."""
 
@@ -234,11 +234,11 @@ def _head(entry: Any, colors: dict[str, Color], path: str) -> tuple[str, str, st
     if missing := {"category", "color", "split", "mass", "friction"} - entry.keys():
         raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
     if entry["split"] not in SPLITS:
-        raise ValueError(f"{where} has split {entry['split']!r}, expected {' or '.join(SPLITS)}")
+        raise ValueError(f"{where} has split {entry['split']!r}, expected {', '.join(SPLITS)}")
     if entry["color"] not in colors:
         raise ValueError(f"{where} has color {entry['color']!r}, expected one of {', '.join(colors)}")
-    if not 0.01 <= float(entry["mass"]) <= 5.0:
-        raise ValueError(f"{where} has mass {entry['mass']} kg, expected 0.01 to 5")
+    if not 0.01 <= float(entry["mass"]) <= 20.0:
+        raise ValueError(f"{where} has mass {entry['mass']} kg, expected 0.01 to 20")
     if not 0.1 <= float(entry["friction"]) <= 2.0:
         raise ValueError(f"{where} has friction {entry['friction']}, expected 0.1 to 2")
     return name, str(entry["category"]), entry["color"], entry["split"], float(entry["mass"]), float(entry["friction"])
@@ -254,7 +254,7 @@ def _object(entry: Any, colors: dict[str, Color], path: str) -> Item:
     low = np.min([np.subtract(p.position, p.half_extents()) for p in solid], axis=0)
     high = np.max([np.add(p.position, p.half_extents()) for p in solid], axis=0)
     size = high - low
-    if min(size[0], size[1]) > MAX_GRASP_WIDTH:
+    if min(size[0], size[1]) > MAX_GRASP_WIDTH and not entry.get("two_handed", False):
         raise ValueError(f"{where} is {min(size[:2]):.3f} m wide at its narrowest, expected at most {MAX_GRASP_WIDTH}")
     centre = (low + high) / 2
     moved = tuple(replace(part, position=_triple(np.subtract(part.position, centre), where)) for part in parts)
@@ -314,22 +314,28 @@ def _container(entry: Any, colors: dict[str, Color], path: str) -> Item:
     if missing := set(needed) - entry.keys():
         raise ValueError(f"{where} lacks {', '.join(sorted(missing))}")
     wall = float(entry["wall"])
+    bottom = float(entry.get("floor", wall))
     rgb, band = colors[color], colors[entry.get("band", color)]
     if entry["shape"] == "box":
         size = _triple(entry["size"], f"{where}: size")
         outline = _box_walls(size, wall)
-        half = (size[0] / 2, size[1] / 2, wall / 2)
-        floor = Part("box", half, (0.0, 0.0, -size[2] / 2 + wall / 2), (1.0, 0.0, 0.0, 0.0), rgb, True)
-        inner = (size[0] - 2 * wall, size[1] - 2 * wall, size[2] - wall)
+        half = (size[0] / 2, size[1] / 2, bottom / 2)
+        floor = Part("box", half, (0.0, 0.0, -size[2] / 2 + bottom / 2), (1.0, 0.0, 0.0, 0.0), rgb, True)
+        inner = (size[0] - 2 * wall, size[1] - 2 * wall, size[2] - bottom)
     else:
         radius, height = float(entry["radius"]), float(entry["height"])
         size = (2 * radius, 2 * radius, height)
         outline = _round_walls(radius, height, wall)
         apothem = float(radius * np.cos(np.pi / _ROUND_SIDES))
         floor = Part(
-            "cylinder", (apothem, wall / 2, 0.0), (0.0, 0.0, -height / 2 + wall / 2), (1.0, 0.0, 0.0, 0.0), rgb, True
+            "cylinder",
+            (apothem, bottom / 2, 0.0),
+            (0.0, 0.0, -height / 2 + bottom / 2),
+            (1.0, 0.0, 0.0, 0.0),
+            rgb,
+            True,
         )
-        inner = (2 * (apothem - wall), 2 * (apothem - wall), height - wall)
+        inner = (2 * (apothem - wall), 2 * (apothem - wall), height - bottom)
     if min(inner) <= 0.03:
         raise ValueError(f"{where} leaves {min(inner):.3f} m of room inside, expected at least 0.03")
     parts = [Part("box", half, at, _quaternion((0.0, 0.0, yaw)), rgb, True) for half, at, yaw in outline]
@@ -352,7 +358,7 @@ def _container(entry: Any, colors: dict[str, Color], path: str) -> Item:
         parts=tuple(parts),
         container=True,
         inner=inner,
-        floor=wall,
+        floor=bottom,
         round=entry["shape"] == "round",
     )
 

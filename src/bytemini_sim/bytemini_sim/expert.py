@@ -19,6 +19,7 @@ from bytemini_core.types import (
     ActionChunk,
     Array,
     Observation,
+    Policy,
     PolicyMetadata,
     SceneObject,
     SceneState,
@@ -84,9 +85,11 @@ def find(scene: SceneState, name: str, container: bool) -> SceneObject | None:
     return scene.find(meant) if meant is not None else None
 
 
-def make_expert(robot: RobotModel, seed: int) -> PickPlaceExpert:
-    """The expert as the policy server asks for it: without noise."""
-    return PickPlaceExpert(robot, seed=seed)
+def make_expert(robot: RobotModel, seed: int) -> Policy:
+    """The expert of all suites as the policy server asks for it: without noise."""
+    from bytemini_sim.task_expert import TaskExpert  # which builds on this module
+
+    return TaskExpert(robot, seed=seed)
 
 
 class PickPlaceExpert:
@@ -97,6 +100,7 @@ class PickPlaceExpert:
             "retreat", "home", "recover", "done", "invalid", "stuck", or "" before the first observation.
         trouble: why it refused or is stuck, "" otherwise.
         attempts: grasps begun in this task.
+        goal: names of the object and the container to serve, whatever the instruction says; None: as it says.
         intended: the last chunk without injected noise: from where the noise has left the robot back to the plan. The
             label of choice for imitation.
     """
@@ -119,6 +123,7 @@ class PickPlaceExpert:
         self._planner = Planner(robot)
         self._noise_scale = noise_scale
         self._seed = seed
+        self.goal: tuple[str, str] | None = None
         arms = [name for side in SIDES for name in robot.arm_joints(side)]
         self._joints = [*arms, *(robot.gripper_joint(side) for side in SIDES)]
         index = robot.indices(self._joints)
@@ -197,6 +202,10 @@ class PickPlaceExpert:
         self._sequence += 1
         return chunk
 
+    def at_rest(self, stamp: int) -> bool:
+        """Whether the motion in force is over at a stamp (ns)."""
+        return self._motion is None or stamp / NANOSECONDS >= self._motion.end
+
     def _measure(self, observation: Observation) -> Array:
         state = observation.state
         at = {name: i for i, name in enumerate(state.names)}
@@ -213,8 +222,10 @@ class PickPlaceExpert:
         assert scene is not None
         if self.phase in ("invalid", "done"):
             return
-        names = parse_instruction(observation.instruction)
-        if names is not None and self._meant is None:
+        names = self.goal or parse_instruction(observation.instruction)
+        if self.goal is not None:
+            self._meant = tuple(scene.find(name) for name in self.goal)
+        elif names is not None and self._meant is None:
             # Found out once: what is largest stays so, but what is leftmost changes while it is carried.
             self._meant = tuple(find(scene, name, container=k == 1) for k, name in enumerate(names))
         target, container = (scene.find(item.name) if item else None for item in self._meant or (None, None))

@@ -85,6 +85,11 @@ def plain(phrase: str) -> str:
     return " ".join(_ARTICLE.sub("", phrase.strip().replace("_", " ")).lower().split())
 
 
+def plural(noun: str) -> str:
+    """The plural of a name of the catalogue."""
+    return f"{noun[:-2]}ves" if noun.endswith("fe") else f"{noun}s"
+
+
 def resolve(phrase: str, things: Sequence[Thing]) -> str | None:
     """The name of the one thing that a phrase means.
 

@@ -61,7 +61,12 @@ CONTAINER_ZONE = Zone(x=(0.52, 0.62), y=(-0.28, 0.28))
 
 
 def arrange(
-    rng: np.random.Generator, objects: Sequence[Item], containers: Sequence[Item], table: Table
+    rng: np.random.Generator,
+    objects: Sequence[Item],
+    containers: Sequence[Item],
+    table: Table,
+    fixed: Sequence[Placed] = (),
+    zone: Zone = OBJECT_ZONE,
 ) -> tuple[tuple[Placed, ...], tuple[Placed, ...]]:
     """Draw a layout.
 
@@ -70,22 +75,60 @@ def arrange(
         objects: what to grasp.
         containers: what to put it into.
         table: what they stand on.
+        fixed: what stands there already.
+        zone: where objects may stand.
 
     Returns:
-        The objects and the containers, placed, in the order given.
+        The objects and the containers, placed, in the order given, without what is fixed.
 
     Raises:
         ValueError: no layout was found; there is too much to place.
     """
     order = sorted(range(len(objects)), key=lambda i: -objects[i].radius)
     for _ in range(_MAX_TRIES):
-        standing: list[Placed] = []
+        standing: list[Placed] = list(fixed)
         if all(_place(rng, item, CONTAINER_ZONE, 0.3, table, standing) for item in containers) and all(
-            _place(rng, objects[i], OBJECT_ZONE, math.pi, table, standing) for i in order
+            _place(rng, objects[i], zone, math.pi, table, standing) for i in order
         ):
             by_name = {placed.name: placed for placed in standing}
             return tuple(by_name[item.name] for item in objects), tuple(by_name[item.name] for item in containers)
     raise ValueError(f"no room on the table for {len(objects)} objects and {len(containers)} containers; place fewer")
+
+
+def scatter(
+    rng: np.random.Generator, items: Sequence[Item], basket: Placed, least: float, square: bool = False
+) -> tuple[Placed, ...] | None:
+    """Lay things side by side into a basket, no way in kept free; None where they did not fit this time.
+
+    Args:
+        rng: source of chance.
+        items: what to lay down.
+        basket: where; not turned.
+        least: least free space between things, and to the walls, m.
+        square: turn them by quarters only: more of them fit.
+    """
+    x, y, z = basket.position
+    low = np.array([x, y]) - np.array(basket.item.inner[:2]) / 2
+    high = np.array([x, y]) + np.array(basket.item.inner[:2]) / 2
+    floor = z - basket.item.size[2] / 2 + basket.item.floor
+    standing: list[Placed] = []
+    outlines: list[_Rectangle] = []
+    for item in sorted(items, key=lambda item: -item.radius):
+        for u, v, turn in rng.uniform((low[0], low[1], -math.pi), (high[0], high[1], math.pi), (200, 3)).tolist():
+            yaw = round(turn / (math.pi / 2)) * math.pi / 2 if square else turn
+            placed = Placed(item, (u, v, floor + item.size[2] / 2 + _REST), yaw)
+            outline = _rectangle(placed)
+            reach_x = abs(outline.c) * outline.a + abs(outline.s) * outline.b + least
+            reach_y = abs(outline.s) * outline.a + abs(outline.c) * outline.b + least
+            inside = low[0] + reach_x <= u <= high[0] - reach_x and low[1] + reach_y <= v <= high[1] - reach_y
+            if inside and all(outline.gap(other) >= least for other in outlines):
+                standing.append(placed)
+                outlines.append(outline)
+                break
+        else:
+            return None
+    by_name = {placed.name: placed for placed in standing}
+    return tuple(by_name[item.name] for item in items)
 
 
 def _place(rng: np.random.Generator, item: Item, zone: Zone, turn: float, table: Table, standing: list[Placed]) -> bool:

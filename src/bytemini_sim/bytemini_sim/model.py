@@ -296,7 +296,7 @@ def _add_table(spec: mujoco.MjSpec, table: Table, look: Look) -> None:
             name=f"table_leg_{i}",
             type=box,
             size=(0.025, 0.025, leg),
-            pos=(x * (half[0] - 0.04), y * (half[1] - 0.04), -table.thickness - leg),
+            pos=(x * (half[0] - table.leg_inset), y * (half[1] - 0.04), -table.thickness - leg),
             rgba=(*look.table_legs, 1.0),
             **common,
         )

@@ -55,6 +55,12 @@ PLACES = 50
 BASE_LOWER = np.array([-0.28, -0.24, -0.70])
 BASE_UPPER = np.array([0.04, 0.24, 0.70])
 """Where the expert may park the base: x, y, yaw (m, rad) in the scene, which is laid out for 0; clear of the table."""
+DEEP = 0.20
+"""What is deeper (m) is filled from its rim."""
+ROOMY = 0.14
+"""An object has room where nothing else is nearer than this (m, centre to centre)."""
+ASIDE = 0.40
+"""What lies further to a side (m) is served from places to stand that are shifted towards it."""
 
 
 def _grid(*counts: int) -> Array:
@@ -64,6 +70,13 @@ def _grid(*counts: int) -> Array:
 
 _STANDS = (_grid(5, 5, 5), _grid(8, 9, 9))
 _COARSE = SWIVELS[::2]
+
+
+def _shifted(grid: Array, y: float) -> Array:
+    """Places to stand (n, 3) for something at y (m): the usual ones unless it lies far aside."""
+    if abs(y) <= ASIDE:
+        return grid
+    return grid + np.array([0.0, y - np.copysign(0.20, y), 0.0])
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,8 @@ class Planner:
         everything = _room(scene, None, lift)
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
-        for grid in _STANDS:
+        for usual in _STANDS:
+            grid = _shifted(usual, float(target.pose[1]))
             found, tight = False, []
             aims = (grasps.rotation[best], ways[best], grasps.cost[best])
             for stand in self._stands(grid, base, *aims, SIDES, everything):
@@ -281,7 +295,7 @@ class Planner:
                 R, p = to_base(rotation[None], ways[None, :, point], stands[:, None])
                 q, valid = arm.inverse(R[:, :, None], p[:, :, None], _COARSE, room.lift)
                 effort[~valid] = np.inf
-                effort[valid] = np.maximum(effort[valid], self._effort(arm, q[valid]))
+                effort[valid] = np.maximum(effort[valid], self.effort(arm, q[valid]))
                 effort += self._crowding(arm, R, p, room.lift)[:, :, None]
             total = np.minimum(total, (effort.min(axis=2) + cost).min(axis=1))
         total += drive
@@ -316,7 +330,7 @@ class Planner:
             if not len(index):
                 continue
             posture = q[index, 1, swivel]
-            cost = grasps.cost[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
+            cost = grasps.cost[index] + self.effort(arm, q[index, :, swivel]).max(axis=1)
             cost += 0.08 * np.abs(q[index, 0, swivel] - arms[side]).sum(axis=1)
             # The arm on the object's own side has the better view and leaves the middle free.
             cost += 1.0 * np.maximum((-1.0 if side == "left" else 1.0) * position[index, 1, 1], 0.0)
@@ -325,7 +339,7 @@ class Planner:
         found.sort(key=lambda entry: entry[0])
         return [entry[1:] for entry in found[:48]]
 
-    def _effort(self, arm: Arm, q: Array) -> Array:
+    def effort(self, arm: Arm, q: Array) -> Array:
         """A cost (...) of postures (..., 7): near limits, near the wrist's disc, elbow far from its natural swing."""
         span = arm.upper - arm.lower
         near = np.minimum(q - arm.lower, arm.upper - q) / span
@@ -365,7 +379,7 @@ class Planner:
         rotation, tcp, width = grasp.rotation, grasp.tcp, float(grasp.width)
         side, opening, lift = mover.side, mover.opening, room.lift
         along = np.linspace(1.0, 0.0, 10)[:, None]
-        descend = self._line(side, rotation, tcp - STANDOFF * along * grasp.approach, base, swivel, lift, q)
+        descend = self.line(side, rotation, tcp - STANDOFF * along * grasp.approach, base, swivel, lift, q)
         if descend is None:
             return None
         # The hand was checked before; now the arm behind it.
@@ -376,7 +390,7 @@ class Planner:
         up = None
         for height in LIFTS:
             rise = np.linspace(0.0, height, 9)[:, None] * [0.0, 0.0, 1.0]
-            path = self._line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
+            path = self.line(side, rotation, tcp + rise, base, swivel, lift, descend[-1])
             risen = -np.inf if path is None else self._clearance(Mover(side, width / 2), path[[4, 8]], pair, room)
             if risen >= CLEAR:
                 up, gap = path, min(gap, risen)
@@ -413,13 +427,14 @@ class Planner:
         """
         room = _room(scene, held.item.name, lift)
         mover = Mover(side, opening, carried(held.item, held.offset, held.rotation))
-        drops = self._drops(container, held, side, arm_posture, base, lift)
+        drops = self._drops(scene, container, held, side, arm_posture, base, lift)
         middle = np.flatnonzero(drops.central)
         best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
         ways = np.stack([drops.tcp, drops.above], axis=1)[best]
         tries = 0
         aims = (drops.rotation[best], ways, drops.cost[best])
-        for stand in self._stands(_STANDS[0], base, *aims, (side,), room):
+        grid = _shifted(_STANDS[0], float(container.pose[1]))
+        for stand in self._stands(grid, base, *aims, (side,), room):
             for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
                 tries += 1
                 if tries > PLACES:
@@ -429,7 +444,16 @@ class Planner:
                     return found
         return None
 
-    def _drops(self, container: SceneObject, held: Held, side: str, start: Array, base: Array, lift: float) -> Drops:
+    def _drops(
+        self,
+        scene: SceneState,
+        container: SceneObject,
+        held: Held,
+        side: str,
+        start: Array,
+        base: Array,
+        lift: float,
+    ) -> Drops:
         """Ways to hold an object over and in a container, reachable or not."""
         frame, middle = quaternion_matrix(container.pose[3:]), np.asarray(container.pose[:3])
         inside = inside_of(container)
@@ -438,10 +462,12 @@ class Planner:
         now = self.arms[side].forward(start, lift)["tcp"][0]
         pitch = np.arcsin(np.clip(now[2, 2], -1, 1))
         elevations = np.clip(pitch + np.radians([-16.0, -8.0, 0.0, 8.0, 16.0]), np.radians(20), np.radians(75))
-        spots = inside.spots(0.07)
+        spots, price = self._spots(scene, container, held)
+        # Into what is deeper than a hand is long things are dropped from its rim.
+        levels = np.arange(3) if rim - bottom <= DEEP else np.array([2])
         h, e, spot, level = (
             grid.ravel()
-            for grid in np.meshgrid(base[2] + HEADINGS, elevations, np.arange(9), np.arange(3), indexing="ij")
+            for grid in np.meshgrid(base[2] + HEADINGS, elevations, np.arange(len(spots)), levels, indexing="ij")
         )
         R = hand_rotation(h, e)
         hang = below(held, R)
@@ -452,8 +478,31 @@ class Planner:
         tcp = centre - (R @ held.offset[:, None])[..., 0]
         above = tcp.copy()
         above[:, 2] += np.maximum(rim + 0.030 + hang - centre[:, 2], 0.0)
-        cost = 0.8 * level + 8.0 * np.linalg.norm(spots[spot], axis=1) + 1.0 * np.abs(e - pitch)
-        return Drops(R, tcp, above, cost, spot == 0, level)
+        cost = 0.8 * level + price[spot] + 1.0 * np.abs(e - pitch)
+        return Drops(R, tcp, above, cost, price[spot] <= price.min() + 0.1, level)
+
+    @staticmethod
+    def _spots(scene: SceneState, container: SceneObject, held: Held) -> tuple[Array, Array]:
+        """Places (n, 2) in a container's frame to put something, and what each costs (n,): its middle while empty.
+
+        Where things lie in it already, the places with the most room around them.
+        """
+        inside, frame = inside_of(container), quaternion_matrix(container.pose[3:])
+        others = [
+            local[:2]
+            for item in scene.objects
+            if not item.container and item.name != held.item.name
+            for local in [frame.T @ (item.pose[:3] - container.pose[:3])]
+            if inside.holds(local) and local[2] < container.size[2] / 2 + 0.05
+        ]
+        if not others or inside.size[2] > DEEP:
+            spots = inside.spots(0.07)
+            return spots, 8.0 * np.linalg.norm(spots, axis=1)
+        half = np.maximum(inside.size[:2] / 2 * (np.sqrt(0.5) if inside.round else 1.0) - 0.055, 0.0)
+        grid = np.stack(np.meshgrid(*(np.linspace(-h, h, 6) for h in half), indexing="ij"), axis=-1).reshape(-1, 2)
+        room = np.linalg.norm(grid[:, None] - np.array(others), axis=-1).min(axis=1)
+        best = np.argsort(-np.minimum(room, ROOMY), kind="stable")[:9]
+        return grid[best], 12.0 * np.maximum(ROOMY - room[best], 0.0)
 
     def _droppable(
         self, drops: Drops, side: str, base: Array, start: Array, lift: float
@@ -467,7 +516,7 @@ class Planner:
         if not len(index):
             return []
         posture = q[index, 0, swivel]
-        cost = drops.cost[index] + crowding[index] + self._effort(arm, q[index, :, swivel]).max(axis=1)
+        cost = drops.cost[index] + crowding[index] + self.effort(arm, q[index, :, swivel]).max(axis=1)
         cost += 0.15 * np.abs(posture - start).sum(axis=1)
         single = np.array(_best_per_group(cost, index, 1))
         # Some of every level: what is impossible at the floor may work from above.
@@ -490,7 +539,7 @@ class Planner:
         side = mover.side
         rotation, drop, above = drops.rotation[index], drops.tcp[index], drops.above[index]
         span = np.linspace(0.0, 1.0, 8)[:, None]
-        lower = self._line(side, rotation, above + span * (drop - above), stand, swivel, room.lift, None)
+        lower = self.line(side, rotation, above + span * (drop - above), stand, swivel, room.lift, None)
         if lower is None or np.abs(lower[-1] - q).max() > 1e-6:
             return None
         stands = np.broadcast_to(stand, (len(lower), 3))
@@ -500,7 +549,7 @@ class Planner:
         up = np.array([0.0, 0.0, 1.0])
         back = rotation[:, 2]  # away from the fingertips
         for direction in (back, up, (back + up) / np.linalg.norm(back + up)):
-            retreat = self._line(side, rotation, drop + RETREAT * span * direction, stand, swivel, room.lift, q)
+            retreat = self.line(side, rotation, drop + RETREAT * span * direction, stand, swivel, room.lift, q)
             # The pads have just been inside, they may pass the walls closely on the way out.
             if retreat is not None and self._clearance(empty, retreat, stands, room) >= 0.6 * CLEAR:
                 break
@@ -522,14 +571,14 @@ class Planner:
         out = rotation[:, 2] + np.array([0.0, 0.0, 0.5])
         for length in (0.12, 0.08, 0.04):
             points = tcp + np.linspace(0.0, length, 8)[:, None] * out / np.linalg.norm(out)
-            path = self._line(side, rotation, points, base, swivel, lift, q)
+            path = self.line(side, rotation, points, base, swivel, lift, q)
             if path is not None:
                 return path
         return np.stack([q, q])
 
     # -- paths --------------------------------------------------------------------------------------------------------
 
-    def _line(
+    def line(
         self, side: str, rotation: Array, points: Array, base: Array, swivel: float, lift: float, near: Array | None
     ) -> Array | None:
         """Joint path (n, 7) of a hand that keeps its rotation along points (n, 3) in the scene; None if it breaks."""

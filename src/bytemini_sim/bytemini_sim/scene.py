@@ -19,7 +19,10 @@ TABLE_PATTERNS = ("wood", "plain", "speckle", "belt", "gloss", "planks", "tiles"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its top's centre (m, odom), edge lengths and height above the floor, m."""
+    """A table: its top's centre (m, odom), edge lengths and height above the floor, m.
+
+    `leg_inset`: how far its legs stand inside the front and back edges, m: a base drives in under the top.
+    """
 
     x: float = 0.64
     y: float = 0.0
@@ -27,6 +30,7 @@ class Table:
     width: float = 1.20
     height: float = 0.72
     thickness: float = 0.03
+    leg_inset: float = 0.04
 
 
 @dataclass(frozen=True, slots=True)

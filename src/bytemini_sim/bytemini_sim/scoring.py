@@ -363,8 +363,8 @@ class Scorer:
         return self.success or any(self._fallen(goal) for goal in self._goals)
 
     def _fallen(self, goal: _Goal) -> bool:
-        """Whether it lies deeper than table and container: on the floor."""
-        floor = min(self._scene.table.height, float(self._start[goal.box, 2])) - 0.05
+        """Whether it lies deeper than its container stands: it fell off the table."""
+        floor = float(self._start[goal.box, 2] - self._half[goal.box, 2]) - 0.05
         return float(self._world.data.xpos[self._bodies[goal.target], 2]) < floor
 
     @property
@@ -375,14 +375,7 @@ class Scorer:
     def result(self) -> EpisodeScore:
         """The verdict as things stand now."""
         success = self.success
-        if not self._goals:
-            following, progress = success, float(success)
-        else:
-            asked = {self._names[goal.target] for goal in self._goals}
-            following = self.first_approached in asked
-            each = [goal.progress for goal in self._goals]
-            # One thing counts by its milestones, several by what is done (GR-3 report, section 5.2, Flat).
-            progress = each[0] if len(each) == 1 else sum(p == 1.0 for p in each) / len(each)
+        following, progress = self._worth(success)
         limits = self._world.limits
         poses = self._world.object_poses()
         return EpisodeScore(
@@ -401,10 +394,22 @@ class Scorer:
             final_poses={name: tuple(pose.tolist()) for name, pose in zip(self._names, poses, strict=True)},
             sim_seconds=round(self.seconds, 6),
             digest=self._world.digest(),
-            goals=tuple(
-                GoalScore(self._names[goal.target], self._names[goal.box], dict(goal.milestones), goal.resting > 0.0)
-                for goal in self._goals
-            ),
+            goals=self._goal_scores(),
+        )
+
+    def _worth(self, success: bool) -> tuple[bool, float]:
+        """Instruction following and progress."""
+        if not self._goals:
+            return success, float(success)
+        each = [goal.progress for goal in self._goals]
+        # One thing counts by its milestones, several by what is done (GR-3 report, section 5.2, Flat).
+        progress = each[0] if len(each) == 1 else sum(p == 1.0 for p in each) / len(each)
+        return self.first_approached in {self._names[goal.target] for goal in self._goals}, progress
+
+    def _goal_scores(self) -> tuple[GoalScore, ...]:
+        return tuple(
+            GoalScore(self._names[goal.target], self._names[goal.box], dict(goal.milestones), goal.resting > 0.0)
+            for goal in self._goals
         )
 
     def _failure(self) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from bytemini_sim.bimanual import Bimanual
+from bytemini_sim.bin_picking import BinPicking
 from bytemini_sim.pick_place import PickPlace
 from bytemini_sim.scene import SceneSpec
+from bytemini_sim.table_bussing import TableBussing
 
 if TYPE_CHECKING:
     from bytemini_sim.scoring import Scorer
@@ -35,18 +38,20 @@ class Task(Protocol):
         """
 
 
-TASKS: dict[str, type[PickPlace]] = {PickPlace.name: PickPlace}
+TASKS: dict[str, type[PickPlace | TableBussing | BinPicking | Bimanual]] = {
+    task.name: task for task in (PickPlace, TableBussing, BinPicking, Bimanual)
+}
 
 
-def make_task(name: str, setting: str = "basic") -> Task:
-    """The task called `name` in one of its settings.
+def make_task(name: str, setting: str | None = None) -> Task:
+    """The task called `name` in one of its settings, its first unless said otherwise.
 
     Raises:
         ValueError: there is no such task or setting; the message lists what exists.
     """
     if name not in TASKS:
         raise ValueError(f"no task is called {name!r}; there are {', '.join(sorted(TASKS))}")
-    return TASKS[name](setting)
+    return TASKS[name](setting or TASKS[name].settings[0])
 
 
 TRAINING = "train"
@@ -62,4 +67,8 @@ def make_scorer(world: World) -> Scorer:
     """What judges an episode of the world's scene, from its start on; make another one after every `World.reset`."""
     from bytemini_sim.scoring import Scorer
 
+    if world.scene.task == Bimanual.name:
+        from bytemini_sim.bimanual_scoring import two_handed_scorer
+
+        return two_handed_scorer(world)
     return Scorer(world)

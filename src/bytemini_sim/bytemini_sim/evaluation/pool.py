@@ -120,15 +120,16 @@ class _Worker:
 
     def take(self) -> tuple[Job, Record] | None:
         """The job under way and its record, if it is over."""
-        if self.job is None:
+        job = self.job
+        if job is None:
             return None
         seconds = time.monotonic() - self._begun
         why = ""
         if self.pipe.poll():
             try:
                 record: Record = self.pipe.recv()
-                done, self.job = self.job, None
-                return done, record
+                self.job = None
+                return job, record
             except (EOFError, OSError):
                 self._process.join(5.0)
                 why = f"the process ended with exit code {self._process.exitcode}"
@@ -136,11 +137,10 @@ class _Worker:
             why = f"no result after {HANG_SECONDS:.0f} s"
         if not why:
             return None
-        lost = self.job
         self.job = None
         self.end()
         self._start()
-        return lost, crash(lost.options.setting, lost.seed, "", why, "", seconds)
+        return job, crash(job.options.setting, job.seed, "", why, "", seconds)
 
     def end(self) -> None:
         """End the process."""
