@@ -105,25 +105,23 @@ class GazeboNode(Node):
         if self._odometry is None:
             return
         try:
-            state = self._in_order(robot_state(message, self._odometry))
-        except (ValueError, KeyError) as error:
+            state = robot_state(self._own(message), self._odometry)
+        except (ValueError, KeyError, IndexError) as error:
             self.get_logger().warning(f"refused Gazebo's joint states: {error}", throttle_duration_sec=1.0)
             return
         self._efforts.publish(Float64MultiArray(data=self._driver.effort(state).tolist()))
         if state.stamp % self._world.physics.tick == 0:
             self._tick(state)
 
-    def _in_order(self, state: RobotState) -> RobotState:
-        """The robot's own joints in their order; KeyError where one is missing."""
-        place = {name: i for i, name in enumerate(state.names)}
+    def _own(self, message: JointState) -> JointState:
+        """The robot's own joints in their order; KeyError where one is missing.
+
+        The broadcaster also tells of the fingers that follow, whose effort is not a number.
+        """
+        place = {name: i for i, name in enumerate(message.name)}
         index = [place[name] for name in self._robot.joint_names]
-        return dataclasses.replace(
-            state,
-            names=self._robot.joint_names,
-            position=state.position[index],
-            velocity=state.velocity[index],
-            effort=state.effort[index],
-        )
+        columns = {key: [getattr(message, key)[i] for i in index] for key in ("position", "velocity", "effort")}
+        return JointState(header=message.header, name=list(self._robot.joint_names), **columns)
 
     def _tick(self, state: RobotState) -> None:
         base = Twist()

@@ -284,6 +284,8 @@ class WireRunner:
         scene = self._task.sample(seed, o.instruction)
         self._bag.clear()
         self._feedback = None
+        if not self._values["lockstep"]:
+            self._await_motion()
         goal = RunTask.Goal(instruction=answer.instruction, time_limit=scene.time_limit)
         handle = self._wait(self._run_task.send_goal_async(goal, feedback_callback=self._on_feedback), "run_task")
         if not handle.accepted:
@@ -323,6 +325,15 @@ class WireRunner:
             verdict=result.message,
             inference_ms=1000.0 * result.mean_inference_time,
         )
+
+    def _await_motion(self) -> None:
+        """Until the simulator, which keeps its own time, has come so far that it tells where everything is."""
+        deadline = time.monotonic() + READY_SECONDS
+        while self._call(self._score, ScoreEpisode.Request()).sim_seconds < 0.2:
+            self._processes.check()
+            self._executor.spin_once(timeout_sec=0.1)
+            if time.monotonic() > deadline:
+                raise StackError(f"the simulator's time does not go on: see the logs in {self._logs}")
 
     def _on_feedback(self, message: Any) -> None:
         self._feedback = message.feedback
