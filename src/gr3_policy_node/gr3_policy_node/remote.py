@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_connection
 
 from gr3_policy_node.codec import pack, unpack
-from gr3_policy_node.keymap import Column, Joints, KeyMap, Picture, Prompt, load_key_map, pick
+from gr3_policy_node.keymap import DEADLINE, Column, Joints, KeyMap, Picture, Prompt, load_key_map, pick
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to greet."""
@@ -180,8 +180,14 @@ class RemotePolicy:
         )
 
 
-def connect(choice: str, robot: RobotModel, token: str = "") -> RemotePolicy:
+def connect(choice: str, robot: RobotModel, token: str = "", deadline: float = DEADLINE) -> RemotePolicy:
     """The policy behind `ws://host:port` (one of our own servers) or `ws://host:port#map.yaml` (any).
+
+    Args:
+        choice: the address.
+        robot: that the policy drives.
+        token: that the server wants, "" for none.
+        deadline: s in which an answer of one of our own servers is of use; a key map states its own.
 
     Raises:
         ValueError: no server is there, the map is wrong, or what the server says of itself does not fit the robot.
@@ -196,7 +202,7 @@ def connect(choice: str, robot: RobotModel, token: str = "") -> RemotePolicy:
     ours = announced.get("server") == "bytemini"
     try:
         if keys is None:
-            keys = _announced_map(announced, robot, url)
+            keys = _announced_map(announced, robot, url, deadline)
         extra: dict[str, Any] = {"server": url}
         if ours and isinstance(announced.get("extra"), dict):
             extra |= announced["extra"]
@@ -216,7 +222,7 @@ def connect(choice: str, robot: RobotModel, token: str = "") -> RemotePolicy:
     return RemotePolicy(connection, keys, metadata, ours)
 
 
-def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str) -> KeyMap:
+def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str, deadline: float) -> KeyMap:
     """The key map that one of our own servers implies by its metadata."""
     if announced.get("server") != "bytemini":
         raise ValueError(
@@ -236,7 +242,7 @@ def _announced_map(announced: dict[str, Any], robot: RobotModel, url: str) -> Ke
         raise ValueError(f"the server at {url} moves {', '.join(unknown)}, which robot {robot.version} has not")
     sources: dict[str, Any] = {"state": Joints(state), "prompt": Prompt()}
     sources |= {f"images/{camera}": Picture(camera, (height, width)) for camera in cameras}
-    return KeyMap(name, sources, tuple(Column(column) for column in columns), dt, horizon)
+    return KeyMap(name, sources, tuple(Column(column) for column in columns), dt, horizon, deadline)
 
 
 def _numbers(reply: dict[str, Any], key: str, rows: int, default: float) -> NDArray[np.float32]:
