@@ -22,7 +22,7 @@ class Page:
     """One tab. `errors` gathers exceptions and console errors of the page."""
 
     def __init__(self, width=1500, height=1000, phone=False):
-        self._folder = tempfile.TemporaryDirectory(prefix="bytemini-browser-")
+        self._folder = tempfile.TemporaryDirectory(prefix="bytemini-browser-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [
                 CHROMIUM,
