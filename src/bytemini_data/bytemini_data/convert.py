@@ -18,6 +18,7 @@ from rclpy.serialization import deserialize_message
 
 from bytemini_data.episode import Story, assess, commit
 from bytemini_data.features import Layout
+from bytemini_data.lerobot.video import QUICK
 from bytemini_data.lerobot.writer import DatasetWriter
 from bytemini_data.quality import Quality
 from bytemini_data.recorder.take import Frames
@@ -103,7 +104,7 @@ def convert(recording: Recording, layout: Layout, writer: DatasetWriter, success
     """
     from mcap.exceptions import McapError
 
-    with writer.begin(recording.task) as building:
+    with writer.begin(recording.task, QUICK) as building:
         frames = Frames(layout, building, recording.human)
         try:
             for topic, cdr, _ in messages(recording.folder):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from bytemini_core.types import (
     NANOSECONDS,
+    OBSERVATION_PERIOD,
     SIDES,
     ActionChunk,
     Array,
@@ -112,7 +113,7 @@ def replay(root: Path, episode: int) -> Replayed:
             f"{root}: episode {episode} has no scene of the simulator in its card: nothing to replay it in"
         )
     robot = robot_of(dataset.schema.robot_type)
-    from bytemini_sim.episode import OBSERVATION_PERIOD, RolloutOptions
+    from bytemini_sim.episode import RolloutOptions
     from bytemini_sim.inproc import InprocRunner
 
     if not np.isclose(dataset.fps * OBSERVATION_PERIOD, 1.0):

@@ -41,7 +41,7 @@ from bytemini_data.lerobot.schema import (
 )
 from bytemini_data.lerobot.stats import PictureStats, Stats, array_stats, as_lists, combine
 from bytemini_data.lerobot.tasks import read_tasks, tasks_table
-from bytemini_data.lerobot.video import VideoWriter
+from bytemini_data.lerobot.video import SMALL, VideoWriter
 
 STAGING = ".staging"
 JOURNAL = "commit.json"
@@ -68,13 +68,14 @@ class StagedEpisode:
 class EpisodeWriter:
     """Builds one episode, frame by frame. A context manager that discards what `finish` was not called for."""
 
-    def __init__(self, schema: Schema, folder: Path, task: str) -> None:
+    def __init__(self, schema: Schema, folder: Path, task: str, preset: str = SMALL) -> None:
         """Begin.
 
         Args:
             schema: of the dataset.
             folder: an empty folder on the dataset's file system.
             task: the instruction in words.
+            preset: of the videos, `video.SMALL` or `video.QUICK`.
 
         Raises:
             ValueError: the instruction is empty.
@@ -85,7 +86,7 @@ class EpisodeWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._rows: dict[str, list[Any]] = {name: [] for name in schema.features if name not in schema.cameras}
         self._videos = {
-            name: VideoWriter(folder / f"{name}.mp4", schema.fps, schema.features[name].shape[:2])  # type: ignore[arg-type]
+            name: VideoWriter(folder / f"{name}.mp4", schema.fps, schema.features[name].shape[:2], preset)  # type: ignore[arg-type]
             for name in schema.cameras
         }
         self._stats = {name: PictureStats() for name in schema.cameras}
@@ -272,9 +273,9 @@ class DatasetWriter:
         """A new folder for an episode to be built in, in this process or another."""
         return self.root / STAGING / uuid.uuid4().hex
 
-    def begin(self, task: str) -> EpisodeWriter:
+    def begin(self, task: str, preset: str = SMALL) -> EpisodeWriter:
         """Start building an episode in this process."""
-        return EpisodeWriter(self.schema, self.staging(), task)
+        return EpisodeWriter(self.schema, self.staging(), task, preset)
 
     def commit(self, staged: StagedEpisode, fields: Mapping[str, Any] | None = None) -> int:
         """Make an episode part of the dataset; when this returns, it is there to stay.

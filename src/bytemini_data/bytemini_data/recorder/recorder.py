@@ -21,6 +21,7 @@ from bytemini_core.types import NANOSECONDS
 from bytemini_data.card import SceneCard, card_of
 from bytemini_data.episode import Story, assess, commit, configurations, open_writer, usual_length
 from bytemini_data.features import Layout
+from bytemini_data.lerobot.video import QUICK
 from bytemini_data.lerobot.writer import free_bytes
 from bytemini_data.plan import Plan, PlanError
 from bytemini_data.quality import FAIL, Quality
@@ -144,6 +145,8 @@ class Recorder:
         done = threading.Event()
         self._queue.put(done.set)
         done.wait()
+        if self._take is not None:
+            self._take.catch_up()
 
     def command(
         self, command: str, now: float, operator: str = "", confirmed: bool = False, success: bool = False
@@ -231,8 +234,12 @@ class Recorder:
         assert card is not None
         self.load, self.notes = Load(), ()
         root = self.writer.root
-        building = self.writer.begin(card.instruction)
-        self._take = Take(root, self.layout, building, self.settings.human, self.settings.namespace)
+        building = self.writer.begin(card.instruction, QUICK)
+        try:
+            self._take = Take(root, self.layout, building, self.settings.human, self.settings.namespace)
+        except (OSError, LookupError, ValueError) as error:
+            building.discard()
+            self.session.failed(str(error))
 
     def _drop(self, take: Take, aside: bool) -> None:
         """In the worker's thread: end an episode that is not kept, its native recording put `aside` or thrown away."""
@@ -249,7 +256,7 @@ class Recorder:
         assert configuration is not None
         try:
             staged = take.finish()
-        except ValueError as error:
+        except (ValueError, OSError, RuntimeError) as error:
             self.session.failed(str(error))
             self._drop(take, aside=True)
             return
@@ -307,6 +314,9 @@ class Recorder:
                 # Whatever broke (a full disk, a lost folder), this thread lives on: the episode ends, the reason is
                 # told.
                 self.session.failed(str(error))
+                if isinstance(item, _Message) and self._take is item.take:
+                    self._take, take = None, item.take
+                    self._queue.put(lambda take=take: self._drop(take, aside=True))  # type: ignore[misc]
 
     def lag(self, stamp: int) -> float:
         """Seconds by which the last frame written is behind a stamp, ns; 0 when nothing is recorded."""

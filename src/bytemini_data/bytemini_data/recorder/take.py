@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -35,6 +37,10 @@ NATIVE = "native"
 
 ABORTED = "aborted"
 """Folder of a dataset with recordings that belong to no episode: aborted, or torn by a kill."""
+
+
+WAITING = 500
+"""Kept messages that may wait until frames are made of them."""
 
 
 class Frames:
@@ -90,6 +96,9 @@ class Frames:
 class Take:
     """A running episode: every message goes into the native recording, and frames are made of it.
 
+    Thread contract: one thread calls the methods; frames are made in another, which waits in no one's way: pictures are
+    decoded and encoded outside of Python's lock.
+
     Attributes:
         folder: of the native recording.
         rejected: reasons for which messages were left out, with how often.
@@ -113,6 +122,10 @@ class Take:
             self._bag.register(f"{self._prefix}{topic}", type_name(kept_type(topic)), qos=qos)
         self.rejected: dict[str, int] = {}
         self.cancelled = False
+        self._kept: queue.Queue[tuple[str, bytes, int] | None] = queue.Queue(WAITING)
+        self._broken: Exception | None = None
+        self._thread = threading.Thread(target=self._make_frames, name="frames", daemon=True)
+        self._thread.start()
 
     @property
     def counts(self) -> Counts:
@@ -136,10 +149,36 @@ class Take:
         try:
             kept, content = keep(topic, cdr)
             self._bag.write(f"{self._prefix}{kept}", content, received, stamp)
-            self._frames.add(kept, content, stamp)
         except ValueError as error:
-            text = f"{topic}: {error}"
-            self.rejected[text] = self.rejected.get(text, 0) + 1
+            self._reject(topic, error)
+            return
+        if stream_of(kept) is not None:
+            self._kept.put((kept, content, stamp))
+
+    def _reject(self, topic: str, error: ValueError) -> None:
+        text = f"{topic}: {error}"
+        self.rejected[text] = self.rejected.get(text, 0) + 1
+
+    def _make_frames(self) -> None:
+        while (item := self._kept.get()) is not None:
+            if self._broken is not None or self.cancelled:
+                continue
+            topic, content, stamp = item
+            try:
+                self._frames.add(topic, content, stamp)
+            except ValueError as error:
+                self._reject(topic, error)
+            except (OSError, RuntimeError) as error:  # a full disk: told when the episode is to be completed
+                self._broken = error
+
+    def _join(self) -> None:
+        self._kept.put(None)
+        self._thread.join()
+
+    def catch_up(self) -> None:
+        """Wait until every message taken in has been worked on."""
+        while not self._kept.empty() and self._thread.is_alive():
+            time.sleep(0.002)
 
     def note(self, cdr: bytes, stamp: int) -> None:
         """Put a status of the recorder into the native recording: what the task is, how the scene stands."""
@@ -150,18 +189,26 @@ class Take:
 
         Raises:
             ValueError: there is no frame.
+            OSError: the frames could not be written.
         """
+        self._join()
         self._bag.close()
+        if self._broken is not None:
+            raise self._broken
         return self._frames.finish()
 
     def discard(self) -> None:
         """Throw both away."""
+        self._join()
         self._frames.discard()
         self._bag.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def abort(self) -> Path:
         """Throw the frames away and put the native recording aside; where it is now."""
+        self.cancelled = True
+        if self._thread.is_alive():
+            self._join()
         self._frames.discard()
         self._bag.close()
         return set_aside(self._root, self.folder)
