@@ -120,12 +120,31 @@ class _Heard:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """A time without letting go: when it began (s), what was sent since, and how it ended ("": with the run)."""
+
+    began: float
+    sent: list[tuple[float, Array, Array]] = field(default_factory=list)
+    ended: str = ""
+
+
+def _silences(heard: _Heard) -> str:
+    """The longest gaps (ms) lately between references, states and commands, as the bench heard them."""
+    times = {
+        "references": heard.references[-300:],
+        "states": [t for t, _ in heard.joints[-600:]],
+        "commands": [t for t, *_ in heard.commands[-600:]],
+    }
+    return ", ".join(f"{name} {1000 * max(np.diff(t), default=0.0):.0f} ms" for name, t in times.items())
+
+
 async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotModel, heard: _Heard) -> dict[str, Any]:
     """Be the headset: engage, follow the trajectory, ramp the right gripper; the server's view and the wanted poses."""
     import aiohttp
     from tqdm import tqdm
 
-    headset, newest = SimulatedHeadset(), {}
+    headset, newest, events = SimulatedHeadset(), {}, []
     trust = ssl.create_default_context(cafile=str(tls))
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session,
@@ -139,36 +158,42 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
                     said = json.loads(message.data)
                     if said["type"] == "state":
                         newest.update(said, at=time.monotonic())
+                    elif said["type"] == "event":
+                        events.append(said["text"])
 
         listening = asyncio.create_task(listen())
         await socket.send_json({"type": "command", "id": 1, "command": "lock_base"})
         start = {side: headset.hand(side).pose.copy() for side in SIDES}
         opening = float(model.upper[model.indices(["right_gripper_joint"])[0]])
-        wanted, began, due = [], None, time.monotonic()
+        stretches: list[_Stretch] = []
+        stretch, due, asked, left = None, time.monotonic(), time.monotonic(), seconds
         bar = tqdm(total=round(seconds), unit="s", desc="live", leave=False)
-        waited = time.monotonic()
         trigger, step = 0.0, 2.5e-4
         while True:
             now = time.monotonic()
-            engaged = newest.get("hands") and all(newest["hands"][side]["engaged"] for side in SIDES)
-            if began is None:
+            engaged = bool(newest.get("hands")) and all(newest["hands"][side]["engaged"] for side in SIDES)
+            if stretch is None:
                 ready = newest.get("session") in ("ready", "engaged")
-                cycle = (now - waited) % 1.5
                 for side in SIDES:
-                    headset.hand(side).squeeze = 1.0 if ready and cycle > 0.3 else 0.0
+                    hand = headset.hand(side)
+                    hand.pose = start[side].copy()
+                    hand.squeeze = 1.0 if ready and (now - asked) % 1.5 > 0.5 else 0.0
                 if engaged:
-                    began = now + 1.0
-                elif now - waited > 40.0:
-                    raise UserError(f"the robot could not be engaged: {newest.get('hands')}")
-            elif now >= began:
-                t = now - began
-                if t > seconds:
+                    stretch = _Stretch(now + 1.0)
+                    stretches.append(stretch)
+                elif now - asked > 40.0:
+                    raise UserError(f"the robot could not be engaged: {newest.get('hands')}, {events[-2:]}")
+            elif not engaged:
+                stretch.ended = f"{'; '.join(events[-2:])} (longest silences: {_silences(heard)})"
+                left -= max(0.0, now - stretch.began)
+                stretch, asked = None, now
+            elif now >= stretch.began:
+                t = now - stretch.began
+                if t > left:
                     break
-                bar.update(int(t) - bar.n)
-                for side, displacement in two_hands(t % TRACK_SECONDS if seconds > TRACK_SECONDS else t).items():
+                bar.update(int(seconds - left + t) - bar.n)
+                for side, displacement in two_hands(t).items():
                     headset.hand(side).pose = moved_by(start[side], displacement)
-                if not engaged:
-                    raise UserError(f"the robot was let go of after {t:.1f} s: {newest.get('warnings')}")
                 trigger += step
                 if not 0.0 < trigger < 0.9:
                     step = -step
@@ -176,9 +201,9 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
             headset.echo, headset.held = newest.get("t", 0.0), now - newest.get("at", now)
             data = headset.frame(max(now - due + 1.0 / rate, 1e-4))
             sent = time.monotonic()
-            if began is not None and now >= began:
-                wanted.append((sent, *(headset.hand(side).pose.copy() for side in SIDES)))
-                if now - began > _OPEN_LOOK:
+            if stretch is not None and now >= stretch.began:
+                stretch.sent.append((sent, *(headset.hand(side).pose.copy() for side in SIDES)))
+                if now - stretch.began > _OPEN_LOOK:
                     with heard.lock:
                         heard.waiting.append((sent, opening * (1.0 - float(np.float32(trigger)))))
             await socket.send_bytes(data)
@@ -188,7 +213,7 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
         async with session.get(url.replace("wss:", "https:").replace("/ws?", "/api/doctor?")) as answer:
             doctor = await answer.json()
         listening.cancel()
-    return {"wanted": wanted, "start": start, "began": began, "doctor": doctor, "view": newest}
+    return {"stretches": stretches, "start": start, "doctor": doctor, "view": newest}
 
 
 def live(model: RobotModel, seconds: float, rate: float, cameras: bool, logs: Path) -> dict[str, Any]:
@@ -297,8 +322,9 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
     from bytemini_description.kinematics import Kinematics
 
     kinematics = Kinematics(model)
-    began = run["began"]
-    sent = np.array([t for t, *_ in run["wanted"]])
+    stretch = max(run["stretches"], key=lambda s: len(s.sent))
+    began = stretch.began
+    sent = np.array([t for t, *_ in stretch.sent])
     times = np.array([t for t, _ in heard.joints])
     first = int(np.searchsorted(times, began - 0.2))
     tracks = {}
@@ -307,7 +333,7 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
     for i, side in enumerate(SIDES):
         origin = from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[first][1], heard.bases[first]))
         start = run["start"][side]
-        poses = np.array([entry[1 + i] for entry in run["wanted"]])
+        poses = np.array([entry[1 + i] for entry in stretch.sent])
         goal = np.array([_led(origin, start, pose) for pose in poses])
         wanted = np.column_stack([np.interp(at, sent, goal[:, j]) for j in range(7)])
         measured = np.array(
@@ -338,6 +364,8 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
             "p50_by_minute": minute,
         },
         **figures(tracks),
+        "tracked_s": round(float(sent[-1] - sent[0]), 1),
+        "let_go": [stretch.ended for stretch in run["stretches"] if stretch.ended],
         "stages_ms": run["doctor"]["stages_ms"],
         "round_trip_ms": run["doctor"]["stream"]["rtt_ms"],
         "rejected": run["view"]["counters"]["rejected"],

@@ -30,7 +30,7 @@ from teleop_vr.retarget import RetargetConfig
 from teleop_vr.session import Outputs, Session
 from teleop_vr.video import Video
 
-TICK = 0.005
+TICK = 0.01
 """Seconds between two looks at the clock."""
 
 STATE_PERIOD = 1.0 / 30.0

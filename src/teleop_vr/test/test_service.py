@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import ssl
 import threading
 import time
@@ -19,17 +17,13 @@ from teleop_vr.demo import IdealRobot, drawing
 from teleop_vr.protocol import PICTURE, PICTURE_MAGIC
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.service import Service
-from teleop_vr.simulated import SimulatedHeadset
 from teleop_vr.video import IN_FLIGHT, Video
-from websockets.asyncio.client import ClientConnection, connect
 
 from teleop_vr import inputs
 
-TOKEN = "the-token-of-the-test"
-
 
 @pytest.fixture
-def service(tmp_path: Path):
+def service(tmp_path: Path, wire):
     model = load_robot("v1")
     robot, ended = IdealRobot(model), threading.Event()
     tls = certificate(tmp_path / "tls")
@@ -38,7 +32,7 @@ def service(tmp_path: Path):
         robot,
         RetargetConfig(),
         port=0,
-        token=TOKEN,
+        token=wire.token,
         tls=tls,
         host="127.0.0.1",
         journal=tmp_path / "run.jsonl.gz",
@@ -52,89 +46,15 @@ def service(tmp_path: Path):
     service.stop()
 
 
-class Page:
-    """A page as far as the wire goes: answers pictures, keeps the newest state, sends frames."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket, self.headset = socket, SimulatedHeadset()
-        self.state: dict = {}
-        self.at = 0.0
-        self.messages: list[dict] = []
-        self.pictures: list[tuple] = []
-        self.code: int | None = None
-
-    async def listen(self) -> None:
-        with contextlib.suppress(Exception):
-            async for message in self.socket:
-                if isinstance(message, bytes):
-                    head = PICTURE.unpack_from(message)
-                    self.pictures.append((head, message[PICTURE.size :]))
-                    await self.say(type="shown", camera=head[1], sequence=head[4], held_ms=1.0)
-                    continue
-                said = json.loads(message)
-                if said["type"] == "state":
-                    self.state, self.at = said, time.monotonic()
-                else:
-                    self.messages.append(said)
-        self.code = self.socket.close_code
-
-    async def say(self, **message) -> None:
-        await self.socket.send(json.dumps(message))
-
-    async def until(self, condition, seconds: float = 10.0, frames: bool = True) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (self.state, self.messages)
-            if frames:
-                self.headset.echo = self.state.get("t", 0.0)
-                self.headset.held = time.monotonic() - self.at if self.at else 0.0
-                await self.socket.send(self.headset.frame(1 / 72))
-            await asyncio.sleep(1 / 72)
-
-    def engaged(self, side: str = "left") -> bool:
-        return bool(self.state.get("hands", {}).get(side, {}).get("engaged"))
+def at(service: Service) -> tuple[Path, int]:
+    return service.server.tls.chain, service.server.port
 
 
-def pages(service: Service, script, wants: tuple[str, ...] = ("operator",)):
-    async def run():
-        trust = ssl.create_default_context(cafile=str(service.server.tls.chain))
-        url = f"wss://localhost:{service.server.port}/ws?token={TOKEN}"
-        async with contextlib.AsyncExitStack() as stack:
-            opened, listening = [], []
-            for i, want in enumerate(wants):
-                page = Page(await stack.enter_async_context(connect(url, ssl=trust, compression=None)))
-                listening.append(asyncio.create_task(page.listen()))
-                await page.say(type="hello", protocol=1, client=f"page {i}", want=want)
-                await page.until(lambda p=page: any(m["type"] == "welcome" for m in p.messages), frames=False)
-                opened.append(page)
-            try:
-                return await asyncio.wait_for(script(*opened), 40)
-            finally:
-                for task in listening:
-                    task.cancel()
-
-    return asyncio.run(run())
-
-
-async def engage(page: Page) -> None:
-    await page.until(lambda: page.state.get("session") == "ready")
-    for _ in range(5):
-        page.headset.left.squeeze = 0.0
-        await page.until(lambda: page.state["sticks"]["neutral"])
-        page.headset.left.squeeze = 1.0
-        with contextlib.suppress(AssertionError):
-            await page.until(page.engaged, 2.0)
-            return
-        page.headset.left.squeeze = 0.0
-        await asyncio.sleep(0.1)
-    raise AssertionError(page.state)
-
-
-def test_a_page_engages_moves_and_loses_its_socket(service):
+def test_a_page_engages_moves_and_loses_its_socket(service, wire):
     service, robot, journal = service
 
-    async def script(page: Page):
-        await engage(page)
+    async def script(page):
+        await wire.engage(page)
         before = robot._position.copy()
         page.headset.left.pose[2] += 0.03
         await page.until(lambda: np.abs(robot._position - before).max() > 0.02)
@@ -142,17 +62,17 @@ def test_a_page_engages_moves_and_loses_its_socket(service):
         assert page.state["latency"]["rtt_ms"] is not None
         await page.socket.close()
 
-    pages(service, script)
+    wire.pages(*at(service), script)
     deadline = time.monotonic() + 5.0
     while robot._controller.mode is not Mode.HOLD and time.monotonic() < deadline:
         time.sleep(0.01)
     assert robot._controller.mode is Mode.HOLD
 
-    async def again(page: Page):
+    async def again(page):
         assert page.messages[0]["role"] == "operator"
-        await engage(page)  # connecting anew is a fresh act, and works
+        await wire.engage(page)  # connecting anew is a fresh act, and works
 
-    pages(service, again)
+    wire.pages(*at(service), again)
     service.stop()
     from teleop_vr.journal import replay
 
@@ -161,12 +81,12 @@ def test_a_page_engages_moves_and_loses_its_socket(service):
     assert found.references > 5
 
 
-def test_a_second_page_watches_until_the_first_lets_go(service):
+def test_a_second_page_watches_until_the_first_lets_go(service, wire):
     service, robot, _ = service
 
-    async def script(first: Page, second: Page):
+    async def script(first, second):
         assert [p.messages[0]["role"] for p in (first, second)] == ["operator", "observer"]
-        await engage(first)
+        await wire.engage(first)
         await second.until(second.engaged, frames=False)
         await second.socket.send(second.headset.frame(0.01))
         await second.say(type="command", id=7, command="estop")
@@ -179,13 +99,13 @@ def test_a_second_page_watches_until_the_first_lets_go(service):
         await second.say(type="claim")
         await second.until(lambda: second.state["role"] == "operator", frames=False)
 
-    pages(service, script, ("operator", "operator"))
+    wire.pages(*at(service), script, ("operator", "operator"))
 
 
-def test_an_episode_is_started_and_saved_from_the_desk(service):
+def test_an_episode_is_started_and_saved_from_the_desk(service, wire):
     service, _, _ = service
 
-    async def script(desk: Page):
+    async def script(desk):
         def episode(state):
             return lambda: desk.state.get("episode", {}).get("state") == state
 
@@ -198,20 +118,20 @@ def test_an_episode_is_started_and_saved_from_the_desk(service):
         await desk.until(episode("SAVED"), frames=False)
         return [m["ok"] for m in desk.messages if m["type"] == "result"]
 
-    assert pages(service, script, ("observer",)) == [True, True, True]
+    assert wire.pages(*at(service), script, ("observer",)) == [True, True, True]
 
 
-def test_pictures_come_with_their_latency(service):
+def test_pictures_come_with_their_latency(service, wire):
     service, _, _ = service
 
-    async def script(page: Page):
+    async def script(page):
         for number in range(10):
             service.see("head", drawing("head", number))
             await page.until(lambda n=number: len(page.pictures) > n, frames=False)
         await page.until(lambda: "head" in page.state.get("latency", {}).get("video_ms", {}), frames=False)
         return page
 
-    page = pages(service, script, ("observer",))
+    page = wire.pages(*at(service), script, ("observer",))
     head, jpeg = page.pictures[-1]
     assert head[:3] == (PICTURE_MAGIC, 0, 0)
     assert (head[5], head[6]) == (224, 224)
@@ -219,37 +139,37 @@ def test_pictures_come_with_their_latency(service):
     assert 0.0 < page.state["latency"]["video_ms"]["head"] < 5000.0
 
 
-def test_a_stopped_server_says_so(service):
+def test_a_stopped_server_says_so(service, wire):
     service, robot, _ = service
 
-    async def script(page: Page):
-        await engage(page)
+    async def script(page):
+        await wire.engage(page)
         stopping = asyncio.get_running_loop().run_in_executor(None, service.stop)
         await page.until(lambda: page.code is not None, frames=False)
         await stopping
         return page.code, [m for m in page.messages if m["type"] == "refused"]
 
-    code, refused = pages(service, script)
+    code, refused = wire.pages(*at(service), script)
     assert code == 4004
     assert refused[0]["fix"]
     time.sleep(0.1)
     assert robot._controller.mode is Mode.HOLD
 
 
-def test_the_doctor_says_what_to_do(service):
+def test_the_doctor_says_what_to_do(service, wire):
     service, _, _ = service
     import aiohttp
 
-    async def script(_: Page):
+    async def script(_):
         trust = ssl.create_default_context(cafile=str(service.server.tls.chain))
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
             base = f"https://localhost:{service.server.port}"
             async with session.get(f"{base}/api/doctor") as refused:
                 assert refused.status == 401
-            async with session.get(f"{base}/api/doctor?token={TOKEN}") as answer:
+            async with session.get(f"{base}/api/doctor?token={wire.token}") as answer:
                 return await answer.json()
 
-    doctor = pages(service, script, ("observer",))
+    doctor = wire.pages(*at(service), script, ("observer",))
     assert doctor["tls"]["host_covered"]
     by_name = {check["name"]: check for check in doctor["checks"]}
     assert by_name["certificate names this host"]["ok"]
