@@ -158,8 +158,10 @@ def tiny(vocabulary: int) -> ModelConfig:
     )
 
 
-def toy(vocabulary: int = 64, *, norm: bool = True, task_status: bool = True) -> ModelConfig:
-    """The smallest that still has every part; for tests."""
+def toy(
+    vocabulary: int = 64, *, norm: bool = True, task_status: bool = True, views: Mapping[str, View] | None = None
+) -> ModelConfig:
+    """The smallest that still has every part, Qwen's own patch embedding and windows included; for tests."""
     view = View((0, 0, 32, 32), (16, 16))
     return ModelConfig(
         vision=VisionConfig(
@@ -169,6 +171,6 @@ def toy(vocabulary: int = 64, *, norm: bool = True, task_status: bool = True) ->
             layers=4, hidden=32, intermediate=48, heads=4, kv_heads=2, vocabulary=vocabulary, mrope=(1, 1, 2), theta=1e4
         ),
         action=ActionConfig(hidden=24, intermediate=32, horizon=4, norm=norm, task_status=task_status),
-        views={"head": view, "left_wrist": view, "right_wrist": view},
+        views=views or {"head": view, "left_wrist": view, "right_wrist": view},
         text_length=5,
     )

@@ -191,7 +191,7 @@ class Gr3Policy:
         return [self._chunk(o, rows, done - begun) for o, rows in zip(observations, rows_of, strict=True)]
 
     def _picture(self, observation: Observation, camera: str) -> NDArray[np.uint8]:
-        picture = observation.images.get(camera)
+        picture: NDArray[np.uint8] | None = observation.images.get(camera)
         if picture is None:
             there = ", ".join(observation.images) or "none"
             raise ValueError(

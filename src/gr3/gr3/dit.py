@@ -20,6 +20,18 @@ def time_features(time: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+class RMSNorm(nn.Module):
+    """Root mean square normalisation over the last axis; in plain operations, which every exporter knows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) of unit root mean square, times the weights."""
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
 class Linear(nn.Module):
     """A linear layer, with RMSNorm after it where the configuration says so (GR-3 report, section 2)."""
 
@@ -28,7 +40,7 @@ class Linear(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs, bias=False)
         self.groups = groups
-        self.norm = nn.RMSNorm(outputs // groups, eps=1e-6) if norm else None
+        self.norm = RMSNorm(outputs // groups) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""

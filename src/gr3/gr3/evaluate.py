@@ -59,7 +59,7 @@ def answers(model: GR3, source: Source) -> dict[str, float]:
         scene = talk.Scene(episode["things"], places[i, :n], points[i, :, :n])
         present = [thing["name"] for thing in episode["things"]]
         missing = [name for name in source.objects if name not in present]
-        asked = [*rng.choice(present, 3, replace=False), *rng.choice(missing, 3, replace=False)]
+        asked = [*rng.choice(present, 3), *rng.choice(missing, 3)]
         questions.append([talk.point(scene, str(name)).question for name in asked])
         known.append([scene.find(str(name)) for name in asked])
     longest = max(len(source.text.ids(q)) for row in questions for q in row)

@@ -50,7 +50,8 @@ class Scene:
             return ABSENT
         (x0, x1), (y0, y1) = WORKSPACE
         x, y, _ = self.places[index]
-        return " ".join(map(place, (u, v, (x - x0) / (x1 - x0), (y - y0) / (y1 - y0))))
+        fractions = (u, v, (x - x0) / (x1 - x0), (y - y0) / (y1 - y0))
+        return " ".join(place(float(fraction)) for fraction in fractions)
 
     def in_view(self, camera: int, index: int) -> str:
         """Where a thing is in one camera's picture, two location tokens; ABSENT out of view."""

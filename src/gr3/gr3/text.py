@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 PAD, UNKNOWN, END = "<|endoftext|>", "<|unknown|>", "<|im_end|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
@@ -16,6 +17,11 @@ BINS = 64
 """Places along one side of a picture, or along an axis of the workspace, that location tokens tell apart."""
 
 SPECIAL = (PAD, UNKNOWN, END, VISION_START, VISION_END, ABSENT, *(f"<|{i}|>" for i in range(BINS)))
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789'-,.?!#"
+_WORD = re.compile(r"\w+|[^\w\s]+")
+"""What the pre-tokenizer splits into."""
+_SPECIAL = re.compile(r"<\|.*?\|>")
 
 
 def place(fraction: float) -> str:
@@ -65,22 +71,19 @@ class Text:
         return cls(tokenizer)
 
     @classmethod
-    def train(cls, corpus: Iterable[str], size: int = 1024) -> Text:
-        """A byte-pair tokenizer of a corpus; lower case, one token per word that the corpus knows well."""
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, end_of_word_suffix="</w>"))
+    def build(cls, corpus: Iterable[str]) -> Text:
+        """A tokenizer of a corpus: lower case, one token per word it has, letters for other words.
+
+        The same for the same set of words, whatever their order or number (a trained one breaks ties at random).
+        """
+        words = {word for text in corpus for word in _WORD.findall(_SPECIAL.sub(" ", text.lower()))}
+        pieces = sorted(words | set(_LETTERS)) + [f"##{letter}" for letter in _LETTERS]
+        vocabulary = {piece: i for i, piece in enumerate([*SPECIAL, *pieces])}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+        tokenizer.add_special_tokens(list(SPECIAL))
         tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-        alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789'-,.?!")
-        trainer = trainers.BpeTrainer(
-            vocab_size=size,
-            special_tokens=list(SPECIAL),
-            initial_alphabet=alphabet,
-            end_of_word_suffix="</w>",
-            show_progress=False,
-        )
-        # In a fixed order: ties between merges are broken by it.
-        tokenizer.train_from_iterator(sorted(corpus), trainer)
+        tokenizer.decoder = decoders.WordPiece()
         return cls(tokenizer)
 
     def save(self, path: Path) -> None:

@@ -89,7 +89,7 @@ def prepare(config: TrainConfig) -> None:
     if written.exists():
         record = json.loads(written.read_text(encoding="utf-8"))
         before = record["sessions"][-1]["config"]
-        fixed = ("size", "norm", "task_status", "cotraining", "seed", "processes", "robot_batch", "stills_batch")
+        fixed = ("size", "norm", "task_status", "cotraining", "seed", "robot_batch", "stills_batch")
         changed = [name for name in fixed if before[name] != getattr(config, name)]
         if changed:
             was = ", ".join(f"{name}={before[name]}" for name in changed)
@@ -100,7 +100,7 @@ def prepare(config: TrainConfig) -> None:
 
         layout = ActionLayout.of(load_robot(json.loads((Path(config.data) / "recipe.json").read_text())["robot"]))
         if config.size == "tiny":
-            text = Text.train(corpus(_episodes(demos, stills)))
+            text = Text.build(corpus(_episodes(demos, stills)))
             model = tiny(text.size)
         else:
             if not config.backbone:

@@ -1,0 +1,218 @@
+"""Pictures, words, conversations and batches."""
+
+import json
+
+import numpy as np
+import pytest
+from gr3.dataset import IGNORE, DatasetError, Mixture, Shards, Source, augment, corpus, normalisation_of
+from gr3.text import ABSENT, PAD, Text, place
+from gr3.views import View
+
+from gr3 import talk
+
+
+@pytest.fixture(scope="module")
+def text():
+    return Text.build(corpus([]))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, write_shards, layout, text):
+    root = write_shards(tmp_path_factory.mktemp("data"), layout)
+    demos, stills = Shards(root / "demos"), Shards(root / "stills")
+    mixture = Mixture(robot=6, stills=3)
+    found = Source(demos, stills, text, layout, normalisation_of(demos, layout), mixture, 16)
+    found.hold_out(1)
+    return found
+
+
+def test_a_view_is_the_mean_over_blocks():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    view = View((4, 6, 12, 18), (4, 6))
+    found = view.of(picture)
+    for i in range(4):
+        for j in range(6):
+            block = picture[4 + 3 * i : 7 + 3 * i, 6 + 3 * j : 9 + 3 * j].reshape(-1, 3).astype(float)
+            assert np.abs(found[i, j] - block.mean(0)).max() <= 0.5
+
+
+def test_a_view_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="whole fraction"):
+        View((0, 0, 10, 10), (3, 3))
+    with pytest.raises(ValueError, match="too few"):
+        View((0, 0, 10, 10), (5, 5)).of(np.zeros((8, 10, 3), np.uint8))
+    with pytest.raises(ValueError, match="uint8"):
+        View((0, 0, 10, 10), (5, 5)).of(np.zeros((10, 10, 3), np.float32))
+
+
+def test_every_word_of_the_instructions_is_one_token(text):
+    from bytemini_sim.catalogue import load_catalogue
+
+    for item in load_catalogue().split("seen")[0]:
+        words = f"put the {item.name} into the basket".replace("'", " ' ").replace("-", " - ").split()
+        assert len(text.ids(f"put the {item.name} into the basket")) == len(words)
+    assert len(text.ids("put the zebra into the basket")) == 5 + len("zebra")  # a word that nobody taught: letters
+    assert text.ids("Put THE apple") == text.ids("put the apple")
+    assert text.words(text.ids(f"point apple {place(0.5)} {ABSENT}")).split() == [
+        "point",
+        "apple",
+        "<|32|>",
+        "<|absent|>",
+    ]
+
+
+def test_the_tokenizer_depends_on_the_words_only(text, tmp_path):
+    words = corpus([])
+    text.save(tmp_path / "one.json")
+    Text.build([*reversed(words), *words]).save(tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_an_instruction_is_padded_or_refused(text):
+    ids, mask = text.instruction("put the apple into the bowl", 12)
+    assert mask.tolist() == [True] * 7 + [False] * 5
+    assert ids[6] == text.end
+    assert (ids[7:] == text.ids(PAD)[0]).all()
+    with pytest.raises(ValueError, match="is empty"):
+        text.instruction("  ", 12)
+    with pytest.raises(ValueError, match="say it shorter"):
+        text.instruction("put the apple into the bowl " * 5, 12)
+
+
+def test_a_tokenizer_survives_its_file_and_others_are_refused(text, tmp_path):
+    text.save(tmp_path / "tokenizer.json")
+    again = Text.load(tmp_path / "tokenizer.json")
+    assert again.ids("put the mug into the tray") == text.ids("put the mug into the tray")
+    with pytest.raises(ValueError, match="is missing"):
+        Text.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no tokenizer"):
+        Text.load(tmp_path / "bad.json")
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.BPE()).save(str(tmp_path / "other.json"))
+    with pytest.raises(ValueError, match="was not made for this model"):
+        Text.load(tmp_path / "other.json")
+
+
+def scene():
+    things = [
+        {"name": name, "category": "fruit", "color": "red", "size": [0.05] * 3, "container": name == "bowl"}
+        for name in ("apple", "mug", "bowl")
+    ]
+    points = np.full((3, 3, 2), np.nan, dtype=np.float32)
+    points[0] = [[0.5, 0.25], [1.2, 0.5], [0.1, 0.9]]
+    points[2, 0] = [0.0, 1.0]
+    places = np.array([[0.55, 0.0, 0.75], [0.5, 0.3, 0.75], [0.4, -0.3, 0.75]], dtype=np.float32)
+    return talk.Scene(things, places, points, (("largest object", "apple"),))
+
+
+def test_conversations_tell_the_truth():
+    s = scene()
+    assert talk.point(s, "apple").answer == "<|32|> <|16|> <|32|> <|32|>"
+    assert talk.point(s, "mug").answer == ABSENT  # out of the picture
+    assert talk.point(s, "lemon").answer == ABSENT
+    assert talk.point_from_hand(s, "apple", 2).answer == "<|0|> <|63|>"
+    assert talk.point_from_hand(s, "apple", 1).answer == ABSENT
+    assert talk.plan(s, "apple", "bowl").answer == "<|32|> <|16|> <|6|> <|57|>"
+    assert talk.count(s, np.random.default_rng(0)) == talk.Talk("how many fruit", "2")
+    assert talk.caption(s, grounded=False).answer == "apple, bowl"
+    assert talk.caption(s, grounded=True).answer == "apple <|32|> <|16|> bowl <|6|> <|57|>"
+    assert talk.refer(s, np.random.default_rng(0)) == talk.Talk("point largest object", talk.point(s, "apple").answer)
+    named = talk.name_at(s, np.random.default_rng(0))
+    assert named is not None
+    assert named.answer in ("apple", "bowl")
+
+
+def test_ambiguous_names_are_not_asked_for():
+    s = scene()
+    twins = talk.Scene([*s.things[:2], {**s.things[0], "name": "apple #2"}], s.places, s.points)
+    assert talk.is_ambiguous(twins, "apple")
+    assert talk.point(twins, "apple").answer == ABSENT
+    painted = talk.Scene([{**s.things[0], "name": "white apple"}, *s.things[1:]], s.places, s.points)
+    assert talk.is_ambiguous(painted, "apple")
+    assert not talk.is_ambiguous(painted, "white apple")
+    talks = talk.dense(painted, ["apple", "mug"], [], 40, np.random.default_rng(0))
+    assert len(talks) == 40
+    assert not any(t.question == "point apple" for t in talks)
+
+
+def test_a_batch_is_a_function_of_seed_step_and_rank(source):
+    first, again = source.batch(3, 7, 1), source.batch(3, 7, 1)
+    for key in ("text", "state", "actions", "weight", "segments", "labels"):
+        np.testing.assert_array_equal(getattr(first, key), getattr(again, key))
+    np.testing.assert_array_equal(first.images["head"], again.images["head"])
+    assert not np.array_equal(first.images["head"], source.batch(3, 8, 1).images["head"])
+    assert not np.array_equal(first.images["head"], source.batch(3, 7, 0).images["head"])
+
+
+def test_invalid_instructions_name_what_is_absent_and_supervise_the_status_only(source, layout, text):
+    seen = 0
+    for step in range(60):
+        batch = source.batch(0, step)
+        for i in range(len(batch.state)):
+            if batch.weight[i, 0] == 0:
+                seen += 1
+                assert (batch.weight[i] > 0).nonzero()[0].tolist() == [layout.status]
+                assert (batch.actions[i, :, layout.status] == -1).all()
+                words = text.words(batch.text[i][batch.text_mask[i]])
+                assert words.startswith("put the")
+            else:
+                assert (batch.weight[i] > 0).all()
+                assert (batch.actions[i, :, layout.status] == 0).all()
+    assert 20 < seen < 70  # 12 % of 360
+
+
+def test_held_out_frames_are_never_drawn(source):
+    frames, _ = source.held_out(50, np.random.default_rng(0))
+    assert frames.min() >= 24
+    for step in range(20):
+        batch = source.batch(0, step)
+        assert len(batch.segments) == 9
+
+
+def test_labels_ask_only_for_answers(source):
+    batch = source.batch(0, 0)
+    for segment, label in zip(batch.segments.reshape(-1, 10), batch.labels.reshape(-1, 10), strict=True):
+        asked = label != IGNORE
+        assert asked.any()
+        np.testing.assert_array_equal(label[asked], segment[asked])
+        assert not asked[0]
+
+
+def test_normalised_actions_have_unit_size(source, layout):
+    norm = normalisation_of(source.demos, layout)
+    rows = (source.demos.column("actions") - norm.action_mean) / norm.action_std
+    np.testing.assert_allclose(rows[..., :-1].std(0), 1.0, atol=1e-3)
+    assert (norm.action_std[:, layout.status] == 1).all()
+    from gr3.dataset import Normalisation
+
+    again = Normalisation.from_dict(json.loads(json.dumps(norm.to_dict())))
+    np.testing.assert_array_equal(again.action_std, norm.action_std)
+
+
+def test_augmentation_changes_light_not_shape():
+    pictures = np.full((8, 6, 6, 3), 128, dtype=np.uint8)
+    found = augment(pictures, np.random.default_rng(0))
+    assert found.shape == pictures.shape
+    assert found.dtype == np.uint8
+    assert len({int(x.mean()) for x in found}) > 3
+
+
+def test_wrong_data_is_refused(tmp_path, write_shards, layout):
+    with pytest.raises(DatasetError, match="holds no shards"):
+        Shards(tmp_path)
+    root = write_shards(tmp_path / "data", layout, shards=2)
+    path = root / "demos" / "00001" / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({**meta, "views": {"head": meta["views"]["head"], "belly": meta["views"]["head"]}}))
+    with pytest.raises(DatasetError, match="has cameras head, belly"):
+        Shards(root / "demos")
+    path.write_text(json.dumps({**meta, "format": "gr3-shard/9"}))
+    with pytest.raises(DatasetError, match="gr3-shard/9"):
+        Shards(root / "demos")
+    changed = {name: {**view, "crop": [0, 0, 1, 1]} for name, view in meta["views"].items()}
+    path.write_text(json.dumps({**meta, "views": changed}))
+    with pytest.raises(DatasetError, match="other views"):
+        Shards(root / "demos")

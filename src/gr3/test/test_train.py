@@ -1,0 +1,117 @@
+"""Training: resumed after a kill it goes on along the same curve."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bytemini_core.errors import UserError
+
+from gr3 import train
+
+SMALL = ["--robot-batch", "4", "--stills-batch", "2", "--conversations", "2", "--processes", "1", "--taus", "2",
+         "--warmup", "4", "--save-every", "2", "--validate-every", "4"]  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path, write_shards, layout):
+    return write_shards(tmp_path / "data", layout)
+
+
+@pytest.fixture
+def toyed(monkeypatch, small):
+    """The recipe's model is the toy."""
+    monkeypatch.setattr("gr3.config.tiny", small)
+
+
+def rows(folder):
+    with (folder / "log.csv").open() as file:
+        return [
+            {k: v for k, v in row.items() if k not in ("samples_per_s", "memory_mib")} for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.usefixtures("toyed")
+def test_a_resumed_run_has_the_curve_of_one_that_was_never_stopped(data, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train.main(["--data", str(data), "--out", str(whole), "--steps", "6", *SMALL])
+    # Stopped by the clock after each step, then to the end.
+    for _ in range(3):
+        train.main(["--data", str(data), "--out", str(parts), "--steps", "6", "--minutes", "1e-6", *SMALL])
+    train.main(["--data", str(data), "--out", str(parts), "--steps", "6", *SMALL])
+    assert [row["step"] for row in rows(whole)] == [str(i) for i in range(1, 7)]
+    assert rows(parts) == rows(whole)
+    assert len((whole / "validation.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toyed")
+def test_a_run_killed_by_force_goes_on(data, tmp_path):
+    """The toy is put in place of the recipe's model in the other process too."""
+    out = tmp_path / "run"
+    conftest = str(Path(__file__).parent / "conftest.py")
+    code = (
+        f"import runpy; c = runpy.run_path({conftest!r}); import gr3.config; gr3.config.tiny = c['_small']\n"
+        f"from gr3.train import main; main({['--data', str(data), '--out', str(out), '--steps', '400', *SMALL]!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "log.csv").exists() or len(rows(out)) < 5:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = rows(out)
+    train.main(["--data", str(data), "--out", str(out), "--steps", "400", "--minutes", "0.02", *SMALL])
+    after = rows(out)
+    assert [int(row["step"]) for row in after] == list(range(1, len(after) + 1))
+    for old, new in zip(before, after, strict=False):
+        assert old == new
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = train.TrainConfig(steps=1000, warmup=100, decay=0.2, learning_rate=1.0)
+    assert train.rate_at(0, config) == pytest.approx(0.01)
+    assert train.rate_at(99, config) == train.rate_at(500, config) == train.rate_at(799, config) == 1.0
+    assert train.rate_at(900, config) == pytest.approx(0.5)
+    assert train.rate_at(999, config) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--recipe", "gr4"], "no recipe 'gr4'"),
+        ([], "--data FOLDER"),
+        (["--data", "/nowhere", "--out", "OUT"], "holds no data"),
+        (["--data", "DATA", "--out", "OUT", "--robot-batch", "5", "--processes", "2"], "does not split evenly"),
+        (["--data", "DATA", "--out", "OUT", "--size", "huge"], "expected tiny or full"),
+        (["--data", "DATA", "--out", "OUT", "--size", "full", "--processes", "1"], "--backbone FOLDER"),
+    ],
+)
+def test_bad_arguments_are_refused(data, tmp_path, arguments, words):
+    put = {"DATA": str(data), "OUT": str(tmp_path / "out")}
+    with pytest.raises(UserError, match=words):
+        train.main([put.get(a, a) for a in arguments])
+
+
+@pytest.mark.usefixtures("toyed")
+def test_a_folder_of_another_run_is_refused(data, tmp_path):
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--steps", "1", *SMALL]
+    train.main(arguments)
+    with pytest.raises(UserError, match="norm=True"):
+        train.main([*arguments, "--no-norm"])
+
+
+@pytest.mark.parametrize("ablation", ["norm", "status", "cotraining"])
+@pytest.mark.usefixtures("toyed")
+def test_ablations_train(data, tmp_path, ablation):
+    out = tmp_path / ablation
+    train.main(["--recipe", f"gr3-tiny-without-{ablation}", "--data", str(data), "--out", str(out), "--steps", "2",
+                *SMALL])  # fmt: skip
+    assert len(rows(out)) == 2
+    assert ("next_token" in rows(out)[0]) == (ablation != "cotraining")
