@@ -91,7 +91,7 @@ def announcement(metadata: PolicyMetadata, joints: Sequence[str], most_bytes: in
         "keys": ["state", "prompt", *(f"images/{camera}" for camera in metadata.cameras)],
         "optional_keys": optional,
         "max_message_bytes": most_bytes,
-        "extra": {key: value for key, value in metadata.extra.items() if isinstance(value, bool | int | float | str)},
+        "extra": {key: value for key, value in metadata.extra.items() if _is_plain(value)},
     }
 
 
@@ -199,6 +199,12 @@ def picture(name: str, value: Any) -> NDArray[np.uint8]:
     if value.ndim == 3 and value.shape[0] == 3:
         return value.transpose(1, 2, 0)
     raise ValueError(f"image {name} has shape {value.shape}, expected (height, width, 3) or (3, height, width)")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, bool | int | float | str)
 
 
 def _flatten(tree: Mapping[Any, Any], path: str, depth: int) -> Iterator[tuple[str, Any]]:

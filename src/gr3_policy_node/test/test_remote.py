@@ -92,6 +92,19 @@ def test_our_own_server_needs_no_map(robot, policies):
         policy.close()
 
 
+def test_noise_and_prefix_go_through_to_a_policy_that_takes_them(robot, policies):
+    policy = policies[1](prefix=True, noise_shape=[4, 30])
+    with served(lambda: policy, robot) as (_, url):
+        remote = load_policy(url, robot)
+        assert remote.metadata.extra["noise_shape"] == [4, 30]
+        assert remote.metadata.extra["prefix"] is True
+        noise, prefix = np.full((4, 30), 0.5, dtype=np.float32), np.full((2, 19), 0.25, dtype=np.float32)
+        remote.infer(observe(robot), prefix, noise)
+        remote.close()
+    np.testing.assert_array_equal(policy.noise, noise)
+    np.testing.assert_array_equal(policy.prefix, prefix)
+
+
 def test_a_foreign_server_speaks_through_the_map(robot, key_map):
     actions = np.arange(15, dtype=np.float32).reshape(5, 3) / 10
     with foreign(lambda _: pack({"actions": actions})) as (url, seen):
