@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
@@ -67,6 +68,7 @@ class GazeboNode(Node):
         self._poses: dict[str, np.ndarray] = {}
         self._running = True
         self._join = StampJoin(("joints", "base"))
+        self._updates, self._ticks, self._taken = Meter(), Meter(), Meter()
 
         qos = sensor_qos(False)
         self._efforts = self.create_publisher(Float64MultiArray, "effort_controller/commands", 1)
@@ -86,7 +88,19 @@ class GazeboNode(Node):
         self.create_service(ResetWorld, "sim/reset", self._on_reset)
         self.create_service(ScoreEpisode, "sim/score", self._on_score)
         self.create_service(SetBool, "sim/run", self._on_run)
+        self._reporter = Reporter(self, self._report)
         self.get_logger().info(f"{task}, {setting}, seed {seed}: {self._world.scene.instruction}")
+
+    def _report(self) -> dict[str, Health]:
+        updates, ticks = self._updates.take()[0], self._ticks.take()[0]
+        missing = len(self._world.scene.names()) - len(self._poses)
+        message = ""
+        if not updates:
+            message = "Gazebo tells no joint states: is its simulation running, and the controllers?"
+        elif missing:
+            message = f"Gazebo has not told where {missing} things are: is the bridge running?"
+        values = {"update_rate": updates, "tick_rate": ticks, "command_rate": self._taken.take()[0]}
+        return {"": Health(Level.WARN if message else Level.OK, message, values)}
 
     # Gazebo's side
 
@@ -109,6 +123,7 @@ class GazeboNode(Node):
         except (ValueError, KeyError, IndexError) as error:
             self.get_logger().warning(f"refused Gazebo's joint states: {error}", throttle_duration_sec=1.0)
             return
+        self._updates.add()
         self._efforts.publish(Float64MultiArray(data=self._driver.effort(state).tolist()))
         if state.stamp % self._world.physics.tick == 0:
             self._tick(state)
@@ -124,6 +139,7 @@ class GazeboNode(Node):
         return JointState(header=message.header, name=list(self._robot.joint_names), **columns)
 
     def _tick(self, state: RobotState) -> None:
+        self._ticks.add()
         base = Twist()
         base.linear.x, base.linear.y, base.angular.z = self._driver.twist(state.stamp).tolist()
         self._base.publish(base)
@@ -151,6 +167,7 @@ class GazeboNode(Node):
             return
         try:
             self._driver.take(joint_command(both["joints"], both["base"]))
+            self._taken.add()
         except (ValueError, KeyError) as error:
             self.get_logger().warning(f"refused: {error}", throttle_duration_sec=1.0)
 
