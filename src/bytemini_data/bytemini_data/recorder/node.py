@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.errors import UserError
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import LATCHED_QOS, stamp_of_bytes, to_time
@@ -85,6 +86,8 @@ class RecorderNode(Node):
         self._status = self.create_publisher(EpisodeStatus, RECORDER, LATCHED_QOS)
         self.create_service(EpisodeCommand, "recorder/command", self._on_command)
         self.create_timer(LOOK, self._on_look)
+        self._received = Meter()
+        self._reporter = Reporter(self, self._report)
         self._told: tuple[Any, ...] = ()
         self._told_at = 0.0
         self.get_logger().info(f"recording into {out}: {self.recorder.writer.episodes} episodes are there")
@@ -102,6 +105,7 @@ class RecorderNode(Node):
 
     def _on_message(self, topic: str, cdr: bytes) -> None:
         now = self.get_clock().now().nanoseconds
+        self._received.add()
         self.recorder.receive(topic, cdr, stamp_of_bytes(cdr), now, time.monotonic())
 
     def _on_command(
@@ -148,6 +152,14 @@ class RecorderNode(Node):
         )
         message.header.stamp = to_time(self.get_clock().now().nanoseconds)
         return message
+
+    def _report(self) -> dict[str, Health]:
+        status = status_of(self.recorder)
+        warnings = "; ".join(status["warnings"])
+        told = ("state", "episode", "saved", "duration", "task", "quality", "dataset")
+        values = {name: status[name] for name in told}
+        values["message_rate"] = self._received.take()[0]
+        return {"": Health(Level.WARN if warnings else Level.OK, warnings, values)}
 
     def _set_up(self, card: SceneCard) -> SceneCard:
         """Have the simulator, where one runs, set the scene up; the card of what then stands there.
