@@ -19,6 +19,7 @@ from bytemini_core.web import certificate
 from bytemini_description.robot import load_robot
 from bytemini_sim.tasks import make_task
 from bytemini_sim.world import World
+from teleop_vr.demo import IdealRobot
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.service import Service
 from wbc_controller.config import WbcConfig
@@ -50,6 +51,7 @@ class Simulated:
         self.world = World(self.model, scene, image_size=size)
         self._controller = WholeBodyController(self.model, WbcConfig())
         self._reference: WholeBodyReference | None = None
+        self._recorder = IdealRobot(self.model)
         self._asked: list[Mode] = []
         self._lock = threading.Lock()
         self._instants: queue.SimpleQueue[mujoco.MjData] = queue.SimpleQueue()
@@ -71,7 +73,8 @@ class Simulated:
             self.ask_mode(Mode.ESTOP)
 
     def record(self, command: str, confirmed: bool, success: bool) -> None:
-        """Nothing is recorded here."""
+        """Pass it to a recorder that only says so."""
+        self._recorder.record(command, confirmed, success)
 
     def run(self, service: Service, truth: Path) -> None:
         """Live, in real time as far as the machine can."""
@@ -93,6 +96,7 @@ class Simulated:
             service.hear(inputs.Controller(status.mode, status.reason, status.active, status.sacrificed))
             if tick % LOOK_PERIOD == 0:
                 self._tell(truth)
+                service.hear(self._recorder._recorder())
                 if self._drawn.is_set():
                     self._drawn.clear()
                     self._instants.put(self.world.freeze())

@@ -174,7 +174,7 @@ def test_a_hand_out_of_sight_lets_go_and_asks_for_a_fresh_grip(operator: Operato
     operator.engage("right")
     operator.page.evaluate("quest.seen.right = false")
     operator.until(lambda s: not s["hands"]["right"]["engaged"], "lets go", 2)
-    operator.reads("#warnings", "right hand is not seen")
+    operator.reads("#warnings", "Right hand is not seen")
     operator.place("right", [0.6, 1.3, -0.2])  # it comes back elsewhere
     operator.page.evaluate("quest.seen.right = true")
     operator.until(lambda s: s["hands"]["right"]["tracked"], "seen again")

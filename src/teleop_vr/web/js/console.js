@@ -181,6 +181,7 @@ export class Console {
 
   #showRobot({ live, hands, buttons }, state) {
     text($("mode"), live ? state.mode : "");
+    $("mode").title = live ? state.mode_reason : "";
     tone($("mode"), { TELEOP: "ok", ESTOP: "danger", POLICY: "info" }[state?.mode] ?? "muted");
     for (const side of ["left", "right"]) {
       const hand = hands[side];

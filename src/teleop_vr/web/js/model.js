@@ -79,7 +79,7 @@ function headline(state, page, live) {
     case "engaged": {
       const moving = Object.keys(SIDES).filter((side) => state.hands[side].engaged);
       const text = moving.length === 2 ? "Both hands move" : moving.length ? `${SIDES[moving[0]]} hand moves` : "Robot moves";
-      return { tone: "ok", text, detail: state.mode_reason || "Let go of the grip to hold." };
+      return { tone: "ok", text, detail: "Let go of the grip to hold." };
     }
     case "paused":
       return { tone: "warn", text: "Paused", detail: "The robot holds. Hold Y to go on." };
@@ -89,9 +89,9 @@ function headline(state, page, live) {
       if (state.sticks && !state.sticks.neutral) {
         return { tone: "warn", text: "Let go of all sticks", detail: "They must be at rest before the robot moves." };
       }
-      return { tone: "info", text: "Ready", detail: state.mode_reason || "Hold a grip to move that hand." };
+      return { tone: "info", text: "Ready", detail: "Hold a grip to move that hand." };
     default:
-      return { tone: "muted", text: "No headset", detail: state.mode_reason || "The robot holds." };
+      return { tone: "muted", text: "No headset", detail: "The robot holds." };
   }
 }
 
@@ -140,7 +140,7 @@ function episodeOf(state) {
     tone: tones[e.state] ?? "muted",
     title: `Episode ${e.index}`,
     saved: `${e.saved} saved`,
-    task: e.task ?? "",
+    task: sentence(e.task ?? ""),
     countdown: e.state === "COUNTDOWN" ? Math.ceil(e.countdown) : 0,
     time: e.state === "RECORDING" || e.state === "SAVING" ? clock(e.duration) : "",
     quality: e.quality ?? "",
@@ -165,18 +165,17 @@ function warnings(state, page, live) {
     const own = new Set(list.map((w) => w.code));
     for (const w of state.warnings ?? []) {
       if (own.has(w.code)) continue; // said already, and fresher
-      list.push({ tone: w.code === "robot" || w.code === "estop" ? "danger" : "warn", code: w.code, text: w.text });
+      list.push({ tone: w.code === "robot" || w.code === "estop" ? "danger" : "warn", code: w.code, text: sentence(w.text) });
     }
-    for (const text of state.episode?.warnings ?? []) list.push({ tone: "warn", code: "recorder", text });
+    for (const text of state.episode?.warnings ?? []) list.push({ tone: "warn", code: "recorder", text: sentence(text) });
   }
   return list;
 }
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** Name of a camera for people. */
-export function cameraLabel(name) {
-  const words = name.replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
-}
+export const cameraLabel = (name) => sentence(name.replaceAll("_", " "));
 
 function latencyOf(state, page) {
   const trip = number(page.roundTrip) ?? number(state?.latency?.rtt_ms);

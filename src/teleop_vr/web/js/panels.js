@@ -12,16 +12,38 @@ const [TAKE, DROP] = [0.7, 0.4];
 const REACH = [0.5, 4];
 
 /**
- * The panels as they hang at first, seen from the eye: degrees left (+) and up (+), distance and width in m. Height
- * follows from `aspect` (width / height), which the first picture of a camera corrects.
+ * The panels as they hang at first, seen from the eye: degrees left (+) and up (+), distance in m. A panel fills as much
+ * of `width` by `height` (m) as its `aspect` (width / height) allows; a camera's first picture corrects that.
  */
 export const DEFAULT_PANELS = Object.freeze([
-  { id: "head", left: 0, up: 0, distance: 1.7, width: 1.6, aspect: 16 / 9 },
-  { id: "left_wrist", left: 39, up: -12, distance: 1.5, width: 0.62, aspect: 4 / 3 },
-  { id: "right_wrist", left: -39, up: -12, distance: 1.5, width: 0.62, aspect: 4 / 3 },
-  { id: "status", left: 0, up: -22, distance: 1.55, width: 1.3, aspect: 1280 / 236 },
-  { id: "warnings", left: 0, up: 21.5, distance: 1.6, width: 1.3, aspect: 1280 / 176 },
+  { id: "head", left: 0, up: 0, distance: 1.7, width: 1.6, height: 1.05, aspect: 16 / 9 },
+  { id: "left_wrist", left: 38, up: -10, distance: 1.5, width: 0.62, height: 0.5, aspect: 4 / 3 },
+  { id: "right_wrist", left: -38, up: -10, distance: 1.5, width: 0.62, height: 0.5, aspect: 4 / 3 },
+  { id: "status", left: 0, up: -23, distance: 1.55, width: 1.3, height: 0.24, aspect: 1280 / 236 },
+  { id: "warnings", left: 0, up: 22, distance: 1.6, width: 1.3, height: 0.18, aspect: 1280 / 176 },
 ]);
+
+/** A picture in the room. `scale`: how much larger than at first it was pulled. */
+class Panel {
+  aspect;
+  pose = null;
+  scale = 1;
+  visible = true;
+  #spec;
+
+  constructor(spec) {
+    this.#spec = spec;
+    this.aspect = spec.aspect;
+  }
+
+  get id() {
+    return this.#spec.id;
+  }
+  /** m */
+  get width() {
+    return Math.min(this.#spec.width, this.#spec.height * this.aspect) * this.scale;
+  }
+}
 
 /** Pose of a panel that hangs at these angles (degrees) and distance around an eye that looks along a heading. */
 export function hang({ left, up, distance }, eye, gaze) {
@@ -48,8 +70,8 @@ export function meet(ray, panel) {
 
 /** The panels and the hands that hold them. */
 export class Panels {
-  /** @type {Map<string, {id: string, pose: object, width: number, aspect: number, visible: boolean}>} */
-  all = new Map();
+  /** @type {Map<string, Panel>} */
+  all;
   /** @type {Map<string, {id: string, offset: object, distance: number}>} by hand */
   #held = new Map();
   #stretch = null;
@@ -59,6 +81,7 @@ export class Panels {
   /** @param {readonly object[]} layout panels as DEFAULT_PANELS has them */
   constructor(layout = DEFAULT_PANELS) {
     this.layout = layout;
+    this.all = new Map(layout.map((spec) => [spec.id, new Panel(spec)]));
     this.anchor([0, 1.6, 0], [0, 0, 0, 1]);
   }
 
@@ -68,14 +91,9 @@ export class Panels {
     this.#stretch = null;
     const gaze = heading(orientation);
     for (const spec of this.layout) {
-      const before = this.all.get(spec.id);
-      this.all.set(spec.id, {
-        id: spec.id,
-        pose: hang(spec, position, gaze),
-        width: spec.width,
-        aspect: before?.aspect ?? spec.aspect,
-        visible: before?.visible ?? true,
-      });
+      const panel = this.all.get(spec.id);
+      panel.pose = hang(spec, position, gaze);
+      panel.scale = 1;
     }
   }
 
@@ -156,9 +174,7 @@ export class Panels {
       return add(ray.origin, scale(ray.direction, hold.point));
     });
     const apart = length(subtract(tips[0], tips[1]));
-    this.#stretch ??= { apart: Math.max(apart, 0.05), width: panel.width };
-    const first = this.layout.find((spec) => spec.id === id).width;
-    const wanted = (this.#stretch.width * apart) / this.#stretch.apart;
-    panel.width = Math.min(first * SCALES[1], Math.max(first * SCALES[0], wanted));
+    this.#stretch ??= { apart: Math.max(apart, 0.05), scale: panel.scale };
+    panel.scale = Math.min(SCALES[1], Math.max(SCALES[0], (this.#stretch.scale * apart) / this.#stretch.apart));
   }
 }

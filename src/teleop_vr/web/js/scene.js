@@ -190,7 +190,7 @@ export function overlayOf({ headline, prompt, episode, live }) {
   }
   if (prompt) {
     const hint = `${prompt.confirm} = ${prompt.kind === "save" ? "save" : "discard"}      ${prompt.cancel} = back      ${Math.ceil(prompt.left_s)} s`;
-    return { kind: "ask", title: prompt.kind === "save" ? "Save the episode?" : "Discard the episode?", text: prompt.text, hint };
+    return { kind: "ask", title: prompt.text, text: episode.task, hint };
   }
   if (episode.countdown) return { kind: "countdown", title: String(episode.countdown), text: episode.task || "Recording starts", hint: "" };
   return null;

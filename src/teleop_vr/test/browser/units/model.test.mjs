@@ -70,7 +70,7 @@ test("a hand says the reason that matters most", () => {
 
 test("warnings of the page replace the server's of the same kind", () => {
   const told = describe(state({ warnings: [{ code: "camera_stale", text: "old" }, { code: "limit", text: "limit" }] }), page({ cameras: { head: 1.23 } }));
-  assert.deepEqual(told.warnings.map((w) => w.text), ["Head: no picture for 1.2 s", "limit"]);
+  assert.deepEqual(told.warnings.map((w) => w.text), ["Head: no picture for 1.2 s", "Limit"]);
 });
 
 test("without a recorder, without latency, nothing breaks", () => {
