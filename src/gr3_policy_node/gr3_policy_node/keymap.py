@@ -1,7 +1,7 @@
 """What a foreign policy server calls things: a robot's key map, read from YAML.
 
 ```yaml
-name: pi05-droid                  # for logs
+name: one-arm                     # for logs
 dt: 0.0667                        # s between rows of "actions"
 rows: 8                           # this many of them are used, the rest dropped
 deadline: 1.0                     # s in which an answer is of use

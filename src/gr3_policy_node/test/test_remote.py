@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +240,22 @@ BAD_MAPS = [
 def test_wrong_maps_are_refused_by_entry(robot, key_map, changed, words):
     with pytest.raises(ValueError, match=words):
         load_key_map(key_map(**changed), robot)
+
+
+def test_the_map_in_the_readme_is_one(robot, tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "map.yaml"
+    path.write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    keys = load_key_map(path, robot)
+    observation = observe(robot)
+    observation.images["right_wrist"] = observation.images["head"]
+    message = keys.request(observation)
+    assert message["observation/joint_position"].shape == (7,)
+    assert message["observation/wrist_image_left"].shape == (224, 224, 3)
+    closed = keys.rows_of(np.ones((8, 8)), observation)[0, keys.columns.index("right_gripper_joint")]
+    opened = keys.rows_of(np.zeros((8, 8)), observation)[0, keys.columns.index("right_gripper_joint")]
+    gripper = robot.joint_names.index("right_gripper_joint")
+    np.testing.assert_allclose([closed, opened], [robot.lower[gripper], robot.upper[gripper]], atol=1e-6)
 
 
 def test_a_file_that_is_no_map_is_refused(robot, tmp_path):
