@@ -14,6 +14,21 @@
     if (pose) Object.defineProperty(pose, "emulatedPosition", { value: owner ? !seen[owner.handedness] : false });
     return pose;
   };
+  // Its hands can pinch and point, but make no fist.
+  const fists = { left: 0, right: 0 };
+  const getJointPose = XRFrame.prototype.getJointPose;
+  XRFrame.prototype.getJointPose = function (joint, base) {
+    const pose = getJointPose.call(this, joint, base);
+    const owner = [...this.session.inputSources].find((s) => s.hand?.get(joint.jointName) === joint);
+    const finger = /^(middle|ring|pinky)-finger-(?!metacarpal|phalanx-proximal)/.exec(joint.jointName);
+    const closed = owner ? fists[owner.handedness] : 0;
+    if (!pose || !finger || !closed) return pose;
+    const root = getJointPose.call(this, owner.hand.get(`${finger[1]}-finger-metacarpal`), base).transform.position;
+    const { x, y, z } = pose.transform.position;
+    const drawn = (from, to) => from + 0.9 * closed * (to - from);
+    const position = { x: drawn(x, root.x), y: drawn(y, root.y), z: drawn(z, root.z) };
+    return { transform: { position, orientation: pose.transform.orientation }, radius: pose.radius };
+  };
   // It keeps the last haptic pulse to itself.
   const listen = (source) => {
     const actuator = source.gamepad?.hapticActuators?.[0];
@@ -35,6 +50,7 @@
   const quest = {
     device,
     seen,
+    fists,
     pulses,
     session: null,
     /** Put a hand (left, right) or the head somewhere: [x, y, z] m, quaternion [x, y, z, w]. */
