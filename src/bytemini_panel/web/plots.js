@@ -1,9 +1,10 @@
 // Small plots of the last minute. A point stands for 0.2 s and is the largest value in it; null is a gap.
 
 export const PLOTS = [
-  { title: "Jerk, % of limit", series: { jerk_percent: "commanded" }, least: 20, unit: "%" },
-  { title: "Force on the hands, N", series: { force_left_n: "left", force_right_n: "right" }, least: 10, unit: "N" },
-  { title: "Latency, ms", series: { inference_ms: "policy", camera_ms: "camera", tick_ms: "controller" }, least: 20, unit: "ms" },
+  { title: "Jerk, % of limit", series: { jerk_percent: "commanded" }, least: 20 },
+  { title: "Force on the hands, N", series: { force_left_n: "left", force_right_n: "right" }, least: 10 },
+  { title: "Latency, ms", series: { inference_ms: "policy", camera_ms: "camera", tick_ms: "controller" }, least: 20 },
+  { title: "Policy's delay", series: { delay_actions: "actions" }, least: 4 },
 ];
 const INKS = ["#4f9bff", "#f2a93b", "#46c98b"];
 const POINTS = 300;
