@@ -87,8 +87,9 @@ class NewestJoin:
             found[name] = min(stream, key=lambda item: abs(item[0] - stamp))
         for name, (own, _) in found.items():
             if abs(own - stamp) > self._max_skew:
-                behind = _seconds(stamp - own)
-                return f"{name} is {behind} behind the newest picture, expected at most {_seconds(self._max_skew)}"
+                side = "behind" if own < stamp else "ahead of"
+                off, most = _seconds(abs(own - stamp)), _seconds(self._max_skew)
+                return f"{name} is {off} {side} the newest picture, expected at most {most}"
         return Aligned(stamp, {name: value for name, (_, value) in found.items()})
 
 
