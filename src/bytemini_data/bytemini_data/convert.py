@@ -81,7 +81,8 @@ def describe(folder: Path, task: str = "") -> Recording:
     Raises:
         UserError: it is no recording, or nobody knows the instruction.
     """
-    human, card = False, {}
+    human = False
+    card: dict[str, Any] = {}
     for topic, cdr, _ in messages(folder):
         if topic == HANDS:
             human = True

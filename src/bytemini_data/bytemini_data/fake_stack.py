@@ -13,7 +13,7 @@ from bytemini_core.ros import (
     odometry_message,
     wbc_status_message,
 )
-from bytemini_core.types import CAMERAS, NANOSECONDS, JointCommand, Mode, RobotState, WbcStatus
+from bytemini_core.types import CAMERAS, NANOSECONDS, Array, JointCommand, Mode, RobotState, WbcStatus
 from bytemini_description.robot import RobotModel
 from rclpy.serialization import serialize_message
 
@@ -24,10 +24,10 @@ TICK = 5_000_000
 """Nanoseconds of a control tick."""
 
 
-def swing(robot: RobotModel, seconds: float) -> np.ndarray:
+def swing(robot: RobotModel, seconds: float) -> Array:
     """(19,) a posture that moves smoothly."""
     arms = np.array(["shoulder" in name or "elbow" in name for name in robot.joint_names])
-    return robot.home + 0.1 * np.sin(2 * np.pi * seconds / 4.0) * arms
+    return np.asarray(robot.home + 0.1 * np.sin(2 * np.pi * seconds / 4.0) * arms)
 
 
 def messages(
