@@ -82,7 +82,7 @@ def test_it_waits_for_the_state_of_that_moment():
         (
             [("wrist", NANOSECONDS), ("head", NANOSECONDS), ("joints", 2 * NANOSECONDS)],
             NANOSECONDS,
-            "joints is 1.00 s ahead of",
+            "1.00 s ahead of the newest",
         ),
     ],
 )
