@@ -21,7 +21,9 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ import numpy as np
 from bytemini_core.errors import UserError
 from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState
 from bytemini_description.robot import RobotModel, load_robot
+from numpy.typing import NDArray
 
 from teleop_vr import inputs
 from teleop_vr.poses import from_matrix, from_vector, multiply
@@ -511,6 +514,60 @@ def track(model: RobotModel, seconds: float) -> dict[str, Any]:
     return {**figures(tracks), "collisions": collisions, "limits": world.limits.total}
 
 
+# Pictures
+
+
+def pictures(model: RobotModel, count: int, size: int = 480) -> dict[str, Any]:
+    """What a picture costs as JPEG, as it is sent, and as H.264 without delay, as WebRTC or WebCodecs would take it.
+
+    Median time to encode (ms) and mean size (kB) of the simulator's head camera while the arms move.
+    """
+    import av
+    from bytemini_sim.tasks import make_task
+    from bytemini_sim.world import World
+    from tqdm import tqdm
+
+    from teleop_vr.rig import Rig
+    from teleop_vr.video import QUALITIES, encode
+
+    world = World(model, make_task("pick_place").sample(0), cameras=("head",), image_size=(size, size))
+    rig = Rig(model, world)
+    rig.run(0.3)
+    rig.engage(*SIDES)
+    start = {side: rig.headset.hand(side).pose.copy() for side in SIDES}
+    seen = []
+    for i in tqdm(range(count), desc="pictures", unit="", leave=False):
+        for side, displacement in two_hands(2.0 + i / 30.0).items():
+            rig.headset.hand(side).pose = moved_by(start[side], displacement)
+        rig.run(1.0 / 30.0)
+        seen.append(world.images()["head"])
+    found = {}
+    for quality in QUALITIES[::3]:
+        found[f"jpeg {quality}"] = _costs(
+            [lambda image=image, quality=quality: encode(image, quality) for image in seen]
+        )
+    codec = av.CodecContext.create("libx264", "w")
+    codec.width = codec.height = size
+    codec.pix_fmt, codec.time_base, codec.bit_rate = "yuv420p", Fraction(1, 30), 4_000_000
+    codec.options = {"preset": "ultrafast", "tune": "zerolatency"}
+
+    def compress(image: NDArray[np.uint8]) -> bytes:
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+        return b"".join(bytes(packet) for packet in codec.encode(frame))
+
+    found["h264 ultrafast"] = _costs([lambda image=image: compress(image) for image in seen])
+    return {"size": size, "count": count, **found}
+
+
+def _costs(encoders: list[Callable[[], bytes]]) -> dict[str, float]:
+    times, sizes = [], []
+    for encoder in encoders:
+        started = time.perf_counter()
+        sizes.append(len(encoder()))
+        times.append(time.perf_counter() - started)
+    return {"ms": round(1000.0 * float(np.median(times)), 2), "kB": round(float(np.mean(sizes)) / 1000.0, 1)}
+
+
 # Fuzz
 
 
@@ -683,7 +740,7 @@ async def _drain(socket: Any) -> None:
         pass
 
 
-PARTS = ("live", "track", "engage", "fuzz")
+PARTS = ("live", "track", "engage", "fuzz", "pictures")
 
 
 def main(argv: list[str]) -> int:
@@ -712,6 +769,8 @@ def main(argv: list[str]) -> int:
         if "fuzz" in arguments.only:
             found["fuzz"] = fuzz(model, arguments.frames)
             found["fuzz"]["socket"] = rubbish(model, min(arguments.frames, 20_000))
+        if "pictures" in arguments.only:
+            found["pictures"] = {str(size): pictures(model, 60, size) for size in (224, 480)}
     except RuntimeError as error:
         raise UserError(str(error)) from error
     print(json.dumps(found, indent=2))

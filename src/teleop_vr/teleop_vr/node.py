@@ -140,7 +140,9 @@ class TeleopNode(Node):
         if not self._command.service_is_ready():
             self.get_logger().error("recorder/command does not answer: is the recorder running?")
             return
-        request = EpisodeCommand.Request(command=command, operator="headset", confirmed=confirmed, success=success)
+        request = EpisodeCommand.Request(
+            command=command, operator_name=self.service.operator, confirmed=confirmed, success=success
+        )
         self._command.call_async(request).add_done_callback(lambda f: self._answered(command, f, "ok"))
 
     def _answered(self, what: str, future: Any, flag: str) -> None:

@@ -168,6 +168,15 @@ class Body:
         self._joined[:] = 0.0
         self._gaze = None
 
+    def rest(self, state: RobotState) -> None:
+        """Send the base to where it is measured to be: with the last hand goes what kept it elsewhere.
+
+        While a hand is led the controller weighs its pose against the base's; without the hand the base would set out
+        for what it was sent to.
+        """
+        self._joined[:] = 0.0
+        self._cabin[:3] = state.base_pose
+
     @property
     def cabin(self) -> Array:
         """The cabin (7,) in odom."""

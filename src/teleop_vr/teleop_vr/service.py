@@ -124,7 +124,7 @@ class Service:
         self._clients: dict[int, Client] = {}
         self._ended = threading.Event()
         self._log = logging.getLogger("bytemini.teleop")
-        self._told = 0
+        self._notes, self._noted = 10.0, time.monotonic()
         self._said_rejected: dict[str, int] = {}
         self.stages = Stages()
         self.video = Video(CAMERAS)
@@ -209,6 +209,11 @@ class Service:
             "mapping": [asdict(row) for row in TABLE],
         }
 
+    @property
+    def operator(self) -> str:
+        """What the operator calls itself; "" when nobody holds the robot."""
+        return self._session.operators.name
+
     def see(self, camera: str, image: NDArray[np.uint8], captured: float | None = None) -> None:
         """Take a camera's picture (H, W, 3) RGB, taken at `captured` (s, steady); None for now."""
         self.video.offer(CAMERAS.index(camera), image, time.monotonic() if captured is None else captured)
@@ -229,7 +234,18 @@ class Service:
         if message.startswith('{"type":"shown"') or message.startswith('{"type": "shown"'):
             self._shown(client, message)
             return
+        if message.startswith('{"type":"log"'):
+            self._note(client, message)
         self.hear(inputs.Text(client.number, message))
+
+    def _note(self, client: Client, text: str) -> None:
+        """Log what a page wants to be logged, two lines a second at most."""
+        now = time.monotonic()
+        self._notes = min(10.0, self._notes + 2.0 * (now - self._noted))
+        self._noted = now
+        if self._notes >= 1.0:
+            self._notes -= 1.0
+            self._log.info("page %d: %s", client.number, ascii(text[14:500]))
 
     def closed(self, client: Client) -> None:
         """A page is gone."""

@@ -144,6 +144,7 @@ class Session:
         self._prompt: _Prompt | None = None
         self._pictures: dict[str, float] = {}
         self._leading = False  # references go out
+        self._withheld = ""  # why the sticks drive nothing
         self._asked = -NANOSECONDS
         self._stopped = -NANOSECONDS
         self._stepped = 0
@@ -474,6 +475,8 @@ class Session:
         if not hand.engaged:
             return
         hand.anchor = hand.follower = hand.gripper = None
+        if self._state is not None and not any(other.engaged for other in self._hands.values()):
+            self.body.rest(self._state)
         self._pulse(now, side, "release", 0.3, 20)
         if reason:
             self._event("warn", f"{side} hand let go: {reason}")
@@ -517,6 +520,7 @@ class Session:
         if self._leading and self._robot.link(now) is Link.LOST:
             self._break_off(now, "the robot's state is not heard")
             self._leading = False
+        self._withheld = ""
         self._engage(now, link)
         if not self._leading or self._state is None:
             self._stepped = now
@@ -562,6 +566,8 @@ class Session:
                     self._asked = now
                     self._out.mode = Mode.TELEOP
                 hindrance = _WAITING[0]
+        if driving and not self._leading and hindrance not in _WAITING:
+            self._withheld = hindrance
         for side in wanting:
             self._grant(now, side, hindrance)
 
@@ -778,6 +784,8 @@ class Session:
                 warn("link_stale", f"no fresh frame for {self._link.silence(now):.1f} s")
         if self._robot.link(now) is Link.LOST:
             warn("robot", "the robot is not heard")
+        if self._withheld:
+            warn("withheld", f"the sticks drive nothing: {self._withheld}")
         for side, hand in self._hands.items():
             if hand.engaged and hand.limited:
                 warn("limit", f"{side} hand: {', '.join(hand.limited)}")

@@ -207,6 +207,21 @@ def test_sticks_drive_the_base_and_hands_ride_along(rig: Rig):
     assert rig.body.base[1:] == pytest.approx(np.zeros(2), abs=0.01)
 
 
+def test_letting_go_leaves_the_base_where_it_is(rig: Rig):
+    """A hand out of reach holds the base away from where it is sent; without the hand the base must not set out."""
+    assert rig.order("lock_base")["ok"]
+    rig.engage("left")
+    start = rig.headset.left.pose.copy()
+    rig.run(3.0, lambda t: np.copyto(rig.headset.left.pose[:1], start[:1] + 0.2 * min(t, 2.0)))
+    rig.body.base = rig.body.base + np.array((0.05, 0.0, 0.0))  # pushed
+    rig.run(0.02)
+    rig.headset.left.squeeze = 0.0
+    rig.run(0.3)
+    before = rig.body.base.copy()
+    rig.run(1.0)
+    assert np.allclose(rig.body.base, before, atol=1e-3)
+
+
 def test_sticks_drive_without_a_grip_and_turn_and_lift(rig: Rig):
     rig.headset.right.stick = (1.0, 0.5)
     rig.run(1.0)
