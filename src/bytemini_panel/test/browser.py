@@ -109,10 +109,10 @@ class Page:
         return result["result"].get("value")
 
     def until(self, expression, seconds=20.0):
-        """Wait until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true; one that cannot be evaluated yet is not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.evaluate(expression):
+            if self.evaluate(f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"):
                 return
             time.sleep(0.05)
         raise AssertionError(
