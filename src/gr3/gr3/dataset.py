@@ -211,8 +211,9 @@ class Source:
         instructions = []
         for i, frame in enumerate(frames):
             episode = demos.episodes[demos.episode_index[frame]]
-            words, kind = episode["instruction"], "robot" if episode["valid"] else "invalid"
-            if kind == "robot" and rng.random() < mixture.invalid:
+            words, kind = episode["instruction"], episode.get("kind", "robot")
+            # Where it is not known what is there, no instruction is known to be impossible.
+            if kind == "robot" and episode["things"] and rng.random() < mixture.invalid:
                 words, kind = self.impossible(episode, rng), "invalid"
             if kind == "invalid":
                 actions[i, :, self.layout.status] = -1.0
@@ -253,8 +254,14 @@ class Source:
             known = len(episode["things"])
             phrases = episode["phrases"] if shards is self.stills else ()
             scene = talk.Scene(episode["things"], places[i, :known], points[i, :, :known], phrases)
-            asked = [(episode["target"], episode["destination"])] if rng.random() < 0.5 else []
-            talks = talk.dense(scene, [*self.objects, *self.containers], asked, mixture.conversations, rng)
+            if episode.get("talks"):
+                chosen = rng.integers(len(episode["talks"]), size=mixture.conversations)
+                talks = [talk.Talk(*episode["talks"][c]) for c in chosen]
+            elif known:
+                asked = [(episode["target"], episode["destination"])] if rng.random() < 0.5 else []
+                talks = talk.dense(scene, [*self.objects, *self.containers], asked, mixture.conversations, rng)
+            else:
+                talks = []
             for j, item in enumerate(talks):
                 self._pack(item, segments[i, j], labels[i, j])
         return images, segments, labels

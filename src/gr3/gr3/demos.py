@@ -6,9 +6,6 @@ So generation can be stopped and resumed at any time, by any number of processes
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,14 +29,13 @@ from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
 from gr3.layout import DT, HORIZON, ChunkCodec
-from gr3.views import SOURCE_SIZE, TINY_VIEWS, View
+from gr3.shards import THINGS, Shard, shard_folder
+from gr3.views import SOURCE_SIZE, TINY_VIEWS
 
 SHARD = 32
 """Episodes in a shard of demonstrations."""
 STILLS = 512
 """Pictures in a shard of still scenes."""
-THINGS = 8
-"""Most things (objects and containers) a scene holds: rows of the label arrays."""
 
 _LATENCY = 0.05
 _AFTER_DONE = 5
@@ -123,33 +119,6 @@ def still_scene(seed: int, recipe: Recipe) -> SceneSpec:
         containers=boxes,
         look=training_look(rng) if rng.random() < 0.8 else Look(),
     )
-
-
-@dataclass
-class Shard:
-    """Frames under construction; `arrays` says what of each is kept."""
-
-    views: dict[str, View]
-    frames: list[dict[str, Any]]
-    episodes: list[dict[str, Any]]
-
-    def write(self, folder: Path, kind: str) -> None:
-        """Write, complete or not at all."""
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for key in self.frames[0]:
-            np.save(temporary / f"{key}.npy", np.stack([frame[key] for frame in self.frames]))
-        meta = {
-            "format": "gr3-shard/1",
-            "kind": kind,
-            "frames": len(self.frames),
-            "views": {name: {"crop": view.crop, "size": view.size} for name, view in self.views.items()},
-            "episodes": self.episodes,
-        }
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
 
 
 def things(world: World, state: RobotState) -> tuple[Array, Array]:
@@ -310,11 +279,6 @@ def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator)
         shard.episodes.append(about)
     shard.write(folder, kind)
     return len(shard.frames)
-
-
-def shard_folder(root: Path, kind: str, index: int) -> Path:
-    """Where a shard lies."""
-    return root / kind / f"{index:05d}"
 
 
 _demonstrator: Demonstrator | None = None

@@ -18,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=2048, help="demonstrations, in shards of 32")
     parser.add_argument("--stills", type=int, default=8192, help="still scenes, in shards of 512")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--from-lerobot", type=Path, help="add this dataset's episodes instead of simulating")
+    parser.add_argument("--from-chats", type=Path, help="add this vision-language set (JSON lines) instead")
     options = parser.parse_args(argv)
     if options.processes < 1 or options.episodes < 0 or options.stills < 0:
         raise UserError("--processes must be at least 1, --episodes and --stills at least 0")
@@ -32,6 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if written.exists() and json.loads(written.read_text(encoding="utf-8")) != asdict(recipe):
         raise UserError(f"{written} was made by another recipe: take another folder, or delete this one")
     written.write_text(json.dumps(asdict(recipe)), encoding="utf-8")
+    if options.from_lerobot or options.from_chats:
+        from bytemini_description.robot import load_robot
+
+        from gr3.imports import import_chats, import_lerobot
+
+        try:
+            if options.from_lerobot:
+                added = import_lerobot(options.from_lerobot, options.folder, load_robot(recipe.robot))
+            else:
+                added = import_chats(options.from_chats, options.folder)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        print(f"{added} samples added to {options.folder}")
+        return 0
     # Some of both soon, so that training can begin before all are made.
     for kind, count, size in (("stills", options.stills, STILLS), ("demos", options.episodes, SHARD)):
         shards = -(-count // size)

@@ -1,0 +1,49 @@
+"""Shards: folders of `.npy` files and a `meta.json`, complete or absent; what training reads, wherever it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gr3.views import View
+
+THINGS = 8
+"""Most things (objects and containers) a scene holds: rows of the label arrays."""
+
+
+def shard_folder(root: Path, kind: str, index: int) -> Path:
+    """Where a shard of a kind ("demos" or "stills") lies."""
+    return root / kind / f"{index:05d}"
+
+
+@dataclass
+class Shard:
+    """Frames under construction. `views`: what they show of each camera; `episodes`: what is known about each."""
+
+    views: dict[str, View]
+    frames: list[dict[str, Any]]
+    episodes: list[dict[str, Any]]
+
+    def write(self, folder: Path, kind: str) -> None:
+        """Write, complete or not at all."""
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for key in self.frames[0]:
+            np.save(temporary / f"{key}.npy", np.stack([frame[key] for frame in self.frames]))
+        meta = {
+            "format": "gr3-shard/1",
+            "kind": kind,
+            "frames": len(self.frames),
+            "views": {name: {"crop": view.crop, "size": view.size} for name, view in self.views.items()},
+            "episodes": self.episodes,
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
