@@ -44,17 +44,23 @@ def refused(hand: dict[str, Any]) -> bool:
 
 
 class Served:
-    """A server in a process of its own."""
+    """A server in a process of its own. `command`: its Python's arguments; {port} in them is where it is to serve."""
 
-    def __init__(self, command: list[str], log: Path, **environment: str) -> None:
+    def __init__(self, command: list[str], log: Path, token: str = TOKEN, **environment: str) -> None:
         self.port = free_port()
-        self._command = [sys.executable, *command, "--port", str(self.port), "--token", TOKEN]
+        self.token = token
+        self._command = [sys.executable, *(word.format(port=self.port) for word in command)]
         self._environment = {**os.environ, **environment}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._tls = ssl.create_default_context()
         self._tls.check_hostname = False
         self._tls.verify_mode = ssl.CERT_NONE
+
+    @property
+    def address(self) -> str:
+        """What a person opens."""
+        return f"https://localhost:{self.port}/#token={self.token}"
 
     def start(self, within: float = 40.0) -> None:
         """Start, and wait until it answers."""
@@ -72,10 +78,19 @@ class Served:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=10)
 
+    def stop(self) -> None:
+        """End as by Ctrl-C, which also ends what the process started; at once where that takes too long."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=20)
+        self.kill()
+
     def get(self, path: str) -> Any:
         """Content of an address."""
         request = urllib.request.Request(
-            f"https://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
+            f"https://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {self.token}"}
         )
         with urllib.request.urlopen(request, timeout=5, context=self._tls) as answer:
             return json.load(answer)

@@ -18,7 +18,8 @@ DESK = {"width": 640, "height": 480}
 @pytest.fixture(scope="module")
 def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert chromium.is_connected()  # no server where there is no browser
-    server = Served(["-m", "teleop_vr.demo", "--host", "127.0.0.1"], tmp_path_factory.mktemp("server") / "log.txt")
+    command = ["-m", "teleop_vr.demo", "--host", "127.0.0.1", "--port", "{port}", "--token", TOKEN]
+    server = Served(command, tmp_path_factory.mktemp("server") / "log.txt")
     try:
         server.start()
         yield server

@@ -48,7 +48,8 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(chromium: Browser, truth: Path) -> Iterator[Served]:
     assert chromium.is_connected()
     script = str(Path(__file__).with_name("physics.py"))
-    server = Served([script, "--thing", THING, "--truth", str(truth)], truth.with_name("log.txt"))
+    command = [script, "--thing", THING, "--truth", str(truth), "--port", "{port}", "--token", TOKEN]
+    server = Served(command, truth.with_name("log.txt"))
     try:
         server.start()
         yield server
@@ -139,7 +140,7 @@ def still(watcher: Watcher) -> bool:
 
 
 def test_takes_lifts_and_drives_away(open_page, served: Served, truth: Path) -> None:
-    operator = Operator(open_page(f"https://localhost:{served.port}/#token={TOKEN}", headset=True), served)
+    operator = Operator(open_page(served.address, headset=True), served)
     watcher = Watcher(truth)
     operator.enter()
     began = watcher.look()

@@ -36,7 +36,8 @@ def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("pictures")
     script = str(Path(__file__).with_name("physics.py"))
     truth = str(folder / "truth.json")
-    server = Served([script, "--thing", "red block", "--truth", truth, "--size", "300"], folder / "log.txt")
+    command = [script, "--thing", "red block", "--truth", truth, "--size", "300", "--port", "{port}", "--token", TOKEN]
+    server = Served(command, folder / "log.txt")
     try:
         server.start()
         yield server
@@ -86,7 +87,7 @@ def take(page: Page, name: str, folder: Path, **how) -> None:
 def test_pictures(open_page, served: Served, tmp_path: Path) -> None:
     folder = Path(FOLDER) if FOLDER else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
-    address = f"https://localhost:{served.port}/#token={TOKEN}"
+    address = served.address
     desk = open_page(address, size={"width": 1360, "height": 850})
     desk.wait_for_selector("#link:text('Connected')")
     with Wearer(served):
