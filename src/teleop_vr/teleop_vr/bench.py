@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,9 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
     import aiohttp
     from tqdm import tqdm
 
-    headset, newest, events = SimulatedHeadset(), {}, []
+    headset = SimulatedHeadset()
+    newest: dict[str, Any] = {}
+    events: list[str] = []
     trust = ssl.create_default_context(cafile=str(tls))
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session,
@@ -169,7 +172,8 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
         start = {side: headset.hand(side).pose.copy() for side in SIDES}
         opening = float(model.upper[model.indices(["right_gripper_joint"])[0]])
         stretches: list[_Stretch] = []
-        stretch, due, asked, left = None, time.monotonic(), time.monotonic(), seconds
+        stretch: _Stretch | None = None
+        due, asked, left = time.monotonic(), time.monotonic(), seconds
         bar = tqdm(total=round(seconds), unit="s", desc="live", leave=False)
         trigger, step = 0.0, 2.5e-4
         while True:
@@ -190,6 +194,8 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
                 stretch.ended = f"{'; '.join(events[-2:])} (longest silences: {_silences(heard)})"
                 left -= max(0.0, now - stretch.began)
                 stretch, asked = None, now
+                with heard.lock:
+                    heard.waiting.clear()
             elif now >= stretch.began:
                 t = now - stretch.began
                 if t > left:
@@ -543,9 +549,7 @@ def pictures(model: RobotModel, count: int, size: int = 480) -> dict[str, Any]:
         seen.append(world.images()["head"])
     found = {}
     for quality in QUALITIES[::3]:
-        found[f"jpeg {quality}"] = _costs(
-            [lambda image=image, quality=quality: encode(image, quality) for image in seen]
-        )
+        found[f"jpeg {quality}"] = _costs(seen, partial(encode, quality=quality))
     codec = av.CodecContext.create("libx264", "w")
     codec.width = codec.height = size
     codec.pix_fmt, codec.time_base, codec.bit_rate = "yuv420p", Fraction(1, 30), 4_000_000
@@ -555,15 +559,15 @@ def pictures(model: RobotModel, count: int, size: int = 480) -> dict[str, Any]:
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
         return b"".join(bytes(packet) for packet in codec.encode(frame))
 
-    found["h264 ultrafast"] = _costs([lambda image=image: compress(image) for image in seen])
+    found["h264 ultrafast"] = _costs(seen, compress)
     return {"size": size, "count": count, **found}
 
 
-def _costs(encoders: list[Callable[[], bytes]]) -> dict[str, float]:
+def _costs(images: list[NDArray[np.uint8]], encoder: Callable[[NDArray[np.uint8]], bytes]) -> dict[str, float]:
     times, sizes = [], []
-    for encoder in encoders:
+    for image in images:
         started = time.perf_counter()
-        sizes.append(len(encoder()))
+        sizes.append(len(encoder(image)))
         times.append(time.perf_counter() - started)
     return {"ms": round(1000.0 * float(np.median(times)), 2), "kB": round(float(np.mean(sizes)) / 1000.0, 1)}
 

@@ -292,8 +292,8 @@ class Body:
         ahead, aside = motion[:2] + self._join[:2]
         twist = np.array((cos * ahead + sin * aside, cos * aside - sin * ahead, wz))
         limit = robot.base_velocity
-        goal = np.concatenate((self._cabin[:2] + self._joined, self._cabin[2:3]))
-        return BaseReference(goal, np.clip(twist, -limit, limit)), tuple(hands)
+        place = np.concatenate((self._cabin[:2] + self._joined, self._cabin[2:3]))
+        return BaseReference(place, np.clip(twist, -limit, limit)), tuple(hands)
 
     def see(self, state: RobotState) -> None:
         """Take the measured base and lift, which the shoulders stand on."""

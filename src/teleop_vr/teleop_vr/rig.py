@@ -79,7 +79,7 @@ class Rig:
         self.model = model
         self.session = Session(model, config, toggle)
         self.controller = WholeBodyController(model, WbcConfig())
-        self.period = self.controller.config.period
+        self.period: float = self.controller.config.period
         self.body: RobotBody = body or IdealBody(model, self.period)
         self.headset = SimulatedHeadset()
         self.kinematics = Kinematics(model)
@@ -101,7 +101,7 @@ class Rig:
     @property
     def time(self) -> float:
         """Seconds since the start."""
-        return self.now / NANOSECONDS - 10.0
+        return float(self.now / NANOSECONDS - 10.0)
 
     def feed(self, item: inputs.Input) -> Outputs:
         """Give the session an input, and carry out what follows."""
