@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from bytemini_core.types import Mode, RobotState, WholeBodyReference
@@ -8,13 +10,18 @@ from wbc_controller.benchmarks.fuzz import wild_reference
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 from wbc_controller.guard import Guard
+from wbc_controller.model import robot_problem
+from wbc_controller.solver import CompiledTick, FallbackTick, clear
 
 DT = 0.005
 
 
+wall = partial(clear, lambda q: 1.0 - q[3], DT)
+
+
 def test_guard_brakes_in_time_for_a_wall() -> None:
     """One joint runs at a wall at 1 m: the guard lets it move as long as braking stops it 0.1 m before."""
-    guard = Guard(lambda q: 1.0 - q[3], np.array((2.0,)), 0.1, DT)
+    guard = Guard(wall, np.full(4, 2.0), 0.1, DT)
     q, v = np.array((0.0, 0.0, 0.0, 0.75)), 0.0
     for _ in range(400):
         faster = v + 2.0 * DT
@@ -24,7 +31,7 @@ def test_guard_brakes_in_time_for_a_wall() -> None:
 
 
 def test_guard_lets_a_robot_that_is_too_near_move_apart_only() -> None:
-    guard = Guard(lambda q: 1.0 - q[3], np.array((2.0,)), 0.1, DT)
+    guard = Guard(wall, np.full(4, 2.0), 0.1, DT)
     q = np.array((0.0, 0.0, 0.0, 0.95))
     assert guard.allows(q, np.array((0, 0, 0, -0.2)), 0.05)
     assert not guard.allows(q, np.array((0, 0, 0, 0.2)), 0.05)
@@ -46,3 +53,18 @@ def test_wild_references_never_bring_bodies_together(seed: int) -> None:
         controller.request_mode(Mode.TELEOP)
         nearest = min(nearest, controller._solver.nearest(np.concatenate((np.zeros(3), q))))
     assert nearest > 0.0
+
+
+def test_compiled_guard_answers_as_the_one_in_numpy() -> None:
+    robot = load_robot("v1")
+    problem = robot_problem(robot, DT)
+    compiled, fallback = CompiledTick(problem), FallbackTick(problem)
+    rng, hardest = np.random.default_rng(4), np.concatenate((robot.base_acceleration, robot.acceleration))
+    answers = []
+    for _ in range(200):
+        q = np.concatenate((np.zeros(3), rng.uniform(robot.lower, robot.upper)))
+        velocity = np.concatenate((np.zeros(3), rng.uniform(-1, 1, 19) * robot.velocity))
+        both = [solver.clear(q, velocity, hardest, 0.01, 5) for solver in (compiled, fallback)]
+        assert both[0] == both[1]
+        answers.append(both[0])
+    assert 10 < sum(answers) < 190

@@ -1,4 +1,4 @@
-"""Hands that yield: an admittance at each hand, driven by what the momentum observer says pushes it.
+"""Hands that yield: an admittance at each hand (`admittance`), driven by the wrench on it.
 
 The hand's target moves by x (position m, rotation vector rad, odom axes) and
 
@@ -7,11 +7,9 @@ The hand's target moves by x (position m, rotation vector rad, odom axes) and
 with F the external wrench on the hand, d how far the drives' own springs already gave way (measured less commanded hand
 pose), so that the whole hand renders K; F_wanted the wrench it is asked to exert: at rest without a spring F is its
 opposite. s saturates the spring at the force limit: what pushes harder moves the
-hand away at no more force. Integrated implicitly,
+hand away at no more force.
 
-    x'[k+1] = (M x'[k] + dt (F + F_wanted - s(K (x[k] + d)))) / (M + dt D + dt^2 K),    x[k+1] = x[k] + dt x'[k+1],
-
-which is passive for every positive M, D, K and dt (implicit Euler dissipates).
+The wrench comes from a sensor in the wrist, or from a momentum observer over the joints' efforts.
 """
 
 from __future__ import annotations
@@ -20,9 +18,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pinocchio as pin
-from bytemini_core.types import Array, RobotState
+from bytemini_core.types import SIDES, Array, RobotState
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel
+
+from .problem import GRAVITY
+from .tree import Tree
 
 _BASE = 3
 _REGULAR = 1e-4  # damped least squares of the wrench: m^2
@@ -33,9 +34,11 @@ class Compliance:
     """How both hands yield: three linear (N/m, N s/m, kg, N, m), three angular (Nm/rad, ...) values each.
 
     `stiffness` holds where a reference asks for none of its own; 0 is no spring. `force_limit`: most that the spring
-    pushes back with. `deadband`: wrench that moves nothing (the observer's noise and the drives' friction). `observer`:
-    its gain (1/s). The damping is what keeps a contact quiet: behind a stiff surface stand the drives' springs, about
-    1500 N/m at the hand, answered one observer's time constant late, so that less than 1500 / `observer` rings.
+    pushes back with, and of a wrench that is asked for. `deadband`: wrench that moves nothing (the observer's noise and
+    the drives' friction). `observer`: its gain (1/s). `sensor`: the wrench is measured in the wrists, and has to come
+    with every state; else it is observed. The damping is what keeps a contact quiet: behind a stiff surface stand the
+    drives' springs, about 1500 N/m at the hand, answered one observer's time constant late, so that less than
+    1500 / `observer` rings.
     """
 
     stiffness: tuple[float, ...] = (400.0, 400.0, 400.0, 20.0, 20.0, 20.0)
@@ -44,9 +47,12 @@ class Compliance:
     force_limit: tuple[float, ...] = (60.0, 60.0, 60.0, 10.0, 10.0, 10.0)
     deadband: tuple[float, ...] = (0.5, 0.5, 0.5, 0.1, 0.1, 0.1)
     observer: float = 40.0
+    sensor: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):
+            if item.name == "sensor":
+                continue
             values = np.atleast_1d(np.asarray(getattr(self, item.name), dtype=np.float64))
             least = 0.0 if item.name in ("stiffness", "deadband") else 1e-9
             if (
@@ -58,34 +64,6 @@ class Compliance:
                     f"{'a number' if item.name == 'observer' else 'six numbers'}, "
                     f"{'at least 0' if least == 0.0 else 'above 0'}"
                 )
-
-
-class Admittance:
-    """One hand's mass, damper and spring."""
-
-    def __init__(self, compliance: Compliance, dt: float) -> None:
-        self._own = np.array(compliance.stiffness)
-        self._damping, self._inertia = np.array(compliance.damping), np.array(compliance.inertia)
-        self._limit, self._deadband = np.array(compliance.force_limit), np.array(compliance.deadband)
-        self._dt = dt
-        self.offset, self.rate = np.zeros(6), np.zeros(6)
-
-    def step(self, wrench: Array, wanted: Array, given: Array, stiffness: Array) -> None:
-        """Advance one tick; all (6,), odom axes.
-
-        Args:
-            wrench: external, on the hand.
-            wanted: to be exerted by the hand.
-            given: how far the drives have given way already.
-            stiffness: asked for; where it is 0, the controller's own holds, or no spring where a wrench is wanted.
-        """
-        dt = self._dt
-        spring = np.where(stiffness > 0.0, stiffness, np.where(wanted != 0.0, 0.0, self._own))
-        push = np.sign(wrench) * np.maximum(np.abs(wrench) - self._deadband, 0.0)
-        back = np.clip(spring * (self.offset + given), -self._limit, self._limit)
-        mass = self._inertia + dt * self._damping + dt * dt * spring
-        self.rate = (self._inertia * self.rate + dt * (push + wanted - back)) / mass
-        self.offset = self.offset + dt * self.rate
 
 
 class WrenchObserver:
@@ -133,3 +111,47 @@ class WrenchObserver:
         """Wrench (6,) at a point whose arm's Jacobian is (6, k), from the external efforts (k,) of that arm."""
         solution = np.linalg.solve(jacobian @ jacobian.T + _REGULAR * np.eye(6), jacobian @ external)
         return np.asarray(solution, dtype=np.float64)
+
+
+class WristSensor:
+    """External wrench on each hand from a sensor between wrist and hand, less the hand's and its load's own weight.
+
+    Inertial forces of the hand (below 1 N at 1 m/s^2) stay in it.
+    """
+
+    def __init__(self, robot: RobotModel) -> None:
+        tree = Tree(robot.urdf)
+        self._weight: dict[str, tuple[float, Array]] = {}
+        for side in SIDES:
+            hand = f"{side}_hand_link"
+            mass, moment = 0.0, np.zeros(3)
+            for link in tree.links.values():
+                chain = tree.chain(link.name)
+                names = [tree.root, *(joint.child for joint in chain)]
+                if hand not in names:
+                    continue
+                place, centre = np.eye(3), np.zeros(3)
+                for joint in chain[names.index(hand) :]:  # fingers closed: they open to both sides alike
+                    centre = centre + place @ joint.translation
+                    place = place @ joint.rotation
+                mass += link.mass
+                moment += link.mass * (centre + place @ link.centre)
+            self._weight[side] = (mass, moment)
+
+    def wrench(self, side: str, reading: Array, hand: Array, point: Array, load: float) -> Array:
+        """Wrench (6,) of the surroundings on a hand, about `point`, in odom axes.
+
+        Args:
+            side: of the robot.
+            reading: (6,) force and torque that hand and load exert on the wrist, in hand_link's axes at its origin.
+            hand: (4, 4) pose of hand_link in odom.
+            point: (3,) in odom; a load hangs there.
+            load: kg that the hand carries.
+        """
+        mass, moment = self._weight[side]
+        force, torque = hand[:3, :3] @ reading[:3], hand[:3, :3] @ reading[3:]
+        down = np.array((0.0, 0.0, -GRAVITY))
+        lever = point - hand[:3, 3]
+        external = force - (mass + load) * down
+        torque = torque - np.cross(hand[:3, :3] @ moment, down) - np.cross(lever, load * down)
+        return np.concatenate((external, torque - np.cross(lever, external)))

@@ -26,6 +26,8 @@ class WbcConfig:
     pi times as much) from which the status says that the hand was sacrificed. `weights`: of the
     tasks. `compliance`: how the hands yield; None: as stiff as the drives.
     `preview`: plan 0.3 s ahead and let the tick follow the plan; None: the tick alone. It needs a compiler.
+    `grip_force`: most that a finger presses with (N), by keeping its commanded position that near to the measured one;
+    None: as much as its drive can.
     """
 
     period: float = 0.005
@@ -45,11 +47,12 @@ class WbcConfig:
     weights: Weights = field(default_factory=Weights)
     compliance: Compliance | None = None
     preview: Preview | None = None
+    grip_force: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("weights", "compliance", "preview"):
+            if item.name in ("weights", "compliance", "preview") or value is None:
                 continue
             if not (isinstance(value, int | float) and 0.0 < value < math.inf):
                 raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")

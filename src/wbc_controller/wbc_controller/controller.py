@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +24,21 @@ from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
+from .admittance import Admittance
 from .blend import Blend
-from .compliance import Admittance, WrenchObserver
+from .compliance import WrenchObserver, WristSensor
 from .config import WbcConfig
 from .gate import Gate
 from .guard import Guard
-from .hands import HandTarget, exponential, exponentials
+from .hands import HandTarget, exponentials
 from .horizon import KNOTS, Planner
 from .model import Frames, robot_problem
 from .modes import OWNERS, ModeMachine
+from .problem import GRAVITY
 from .proximity import ITEM
 from .solver import Solution, make_solver
-from .viability import stopping_speed, velocity_box
+from .tree import Tree
+from .viability import velocity_box
 from .wrist import limit_wrist
 
 _BASE = 3
@@ -45,6 +49,7 @@ _GAZE_RATE = 2.0  # of the angle to what the head should look at, per second
 _EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over
 _SPREADS = 0.05  # s for which the preview believes that a yielding hand goes on as it does
 _LASTING = 0.1  # s for which the preview believes in a reference's acceleration
+_STICTION = 0.01  # rad/s, m/s: dry friction turns over within it
 _PATIENCE = 3  # ticks that a failed solver may coast on its last velocity
 
 
@@ -59,9 +64,10 @@ class WholeBodyCommand:
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
-    `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed;
-    `failed`: all of them since the start. Such a tick follows the plan's next step, or goes on as it did; after
-    `_PATIENCE` in a row the robot holds.
+    `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed; `failed`:
+    all of them since the start. Such a tick follows the plan's next step (without a preview: it goes on as it did);
+    after `_PATIENCE` in a row the robot holds. A solver's time is bounded by its iterations, beyond which it has
+    failed, so that a run does not depend on the machine's load; `late` counts ticks that outlasted the period.
 
     A reference names joints, the base, hands, or a mixture. All of it goes into one quadratic programme a tick
     (`problem`, `solver`); what the robot does in HOLD and ESTOP needs no solver.
@@ -85,7 +91,6 @@ class WholeBodyController:
         if self.config.preview is not None and not self.fallback:
             self._planner = Planner(self._problem, self.config.preview)
             self._planner.surround(self.config.self_distance, np.zeros((0, ITEM)))
-        self._guard = Guard(self._solver.nearest, robot.acceleration, self.config.clearance, self.config.period)
         self._parameters = {name: self._solver.parameters[where] for name, where in self._problem.layout.fields.items()}
         self._kinematics = Kinematics(robot)
         self._n = len(robot.joint_names)
@@ -93,6 +98,9 @@ class WholeBodyController:
         self._lower = np.concatenate((-far, robot.lower))
         self._upper = np.concatenate((far, robot.upper))
         self._acceleration = np.concatenate((robot.base_acceleration, robot.acceleration))
+        self._closing = self.config.approach * robot.acceleration
+        self._guard = Guard(self._solver.clear, self._acceleration, self.config.clearance, self.config.period)
+        self._base_acceleration = robot.base_acceleration.tolist()
         self._jerk = np.concatenate((robot.base_jerk, robot.jerk))
         self._velocity_limits = {
             mode: np.concatenate(
@@ -136,10 +144,20 @@ class WholeBodyController:
         self._admittances: dict[str, Admittance] = {}
         self._observer: WrenchObserver | None = None
         self._external = np.zeros(self._n)
-        if compliance is not None:
+        self._loads = (0.0, 0.0)  # kg
+        self._sensor: WristSensor | None = None
+        self._wrenches: Mapping[str, Array] = {}
+        if compliance is not None and compliance.sensor:
+            self._sensor = WristSensor(robot)
+        elif compliance is not None:
             self._observer = WrenchObserver(robot, self._kinematics, compliance.observer, self.config.period)
+        self._sides = dict(zip(frames.hands, SIDES, strict=True))
+        self._grippers = robot.indices([robot.gripper_joint(side) for side in SIDES])
+        joints = Tree(robot.urdf).joints
+        self._viscous = np.array([joints[name].damping for name in robot.joint_names])
+        self._dry = np.array([joints[name].friction for name in robot.joint_names])
         self._aimed = -np.inf
-        self.failures = self.failed = 0
+        self.failures = self.failed = self.late = 0
         self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
         self._time = -np.inf
@@ -183,6 +201,7 @@ class WholeBodyController:
         state: RobotState,
         reference: WholeBodyReference | None = None,
         ahead: Sequence[WholeBodyReference] = (),
+        wrenches: Mapping[str, Array] | None = None,
     ) -> WholeBodyCommand:
         """Advance one control tick.
 
@@ -194,6 +213,8 @@ class WholeBodyController:
                 `max_reference_age` at most.
             ahead: what the sender of `reference` knows to come, by stamp, for the preview: the same joints and hands.
                 Without it the preview extrapolates. Only the plan is shaped by it: nothing of it is executed as such.
+            wrenches: per side what the sensor in the wrist measures, (6,) force and torque that hand and load exert on
+                the wrist, in hand_link's axes. Only `Compliance(sensor=True)` uses it, and holds without it.
         """
         started = time.perf_counter()
         if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
@@ -207,32 +228,85 @@ class WholeBodyController:
         else:
             self._state = self._ordered(state)
             if self._observer is not None:
-                self._external = self._observer.update(self._state)
+                self._external = self._observer.update(self._state) + self._load_effort()
+            if self._sensor is not None and (reason := self._sense(wrenches)):
+                self._fault(reason)
         if self._last is None:
             self._start()
         self._take(t, reference)
         active = self._move(t)
+        position = self._position.copy()
+        effort = self._kinematics.gravity(self._position) + self._load_effort() + self._friction()
+        if self.config.grip_force is not None and self._state is not None:
+            self._limit_grip(position, self._state.position, self.config.grip_force)
         command = JointCommand(
             stamp=state.stamp,
             names=self.robot.joint_names,
-            position=self._position.copy(),
+            position=position,
             velocity=self._velocity[_BASE:].copy(),
             stiffness=self.robot.stiffness,
             damping=self.robot.damping,
-            effort=np.clip(self._kinematics.gravity(self._position), -self.robot.effort, self.robot.effort),
+            effort=np.minimum(np.maximum(effort, -self.robot.effort), self.robot.effort),
             base_twist=self._velocity[:_BASE].copy(),
         )
+        spent = time.perf_counter() - started
+        self.late += spent > self.config.period
         status = WbcStatus(
             stamp=state.stamp,
             mode=self._modes.mode,
             reason=self._modes.reason or self._waiting(),
             active=active,
             sacrificed=self._sacrificed,
-            solve_time=time.perf_counter() - started,
+            solve_time=spent,
             refused=self._refused,
         )
         self._last = WholeBodyCommand(command, status)
         return self._last
+
+    def carry(self, left: float, right: float) -> None:
+        """Say what the hands hold: its weight is carried, bounds the base's acceleration, and is no external force.
+
+        Raises:
+            ValueError: not between 0 and 20 kg.
+        """
+        if not (0.0 <= left <= 20.0 and 0.0 <= right <= 20.0):
+            raise ValueError(f"loads are {left} and {right} kg, expected 0 to 20")
+        self._loads = (left, right)
+        self._parameters["payload"][:] = self._loads
+
+    def _load_effort(self) -> Array:
+        """Efforts (19,) that hold the loads in the hands."""
+        effort = np.zeros(self._n)
+        for frame, load in zip(self._hands, self._loads, strict=True):
+            if load > 0.0:
+                effort += load * GRAVITY * self._kinematics.jacobian(frame, self._position)[2, _BASE:]
+        return effort
+
+    def _friction(self) -> Array:
+        """Efforts (19,) that the joints' friction takes at the commanded rates."""
+        rate = self._velocity[_BASE:]
+        effort: Array = self._viscous * rate + self._dry * np.tanh(rate / _STICTION)
+        return effort
+
+    def _limit_grip(self, position: Array, measured: Array, force: float) -> None:
+        """Keep the fingers' commanded positions, in place, so near to the measured ones that they press with `force`.
+
+        The fingers' own motion is theirs: a finger that lags behind by less is not touched.
+        """
+        g = self._grippers
+        near = force / self.robot.stiffness[g]
+        position[g] = np.clip(position[g], np.maximum(measured[g] - near, self.robot.lower[g]), measured[g] + near)
+
+    def _sense(self, wrenches: Mapping[str, Array] | None) -> str:
+        """Take the sensors' readings; why they cannot be used, "" when they can."""
+        if wrenches is None or any(side not in wrenches for side in SIDES):
+            return "compliance needs the wrenches of both wrists, and they did not come"
+        for side in SIDES:
+            reading = np.asarray(wrenches[side], dtype=np.float64)
+            if reading.shape != (6,) or not np.isfinite(reading).all():
+                return f"the {side} wrist's wrench is not six finite numbers"
+        self._wrenches = wrenches
+        return ""
 
     def _start(self) -> None:
         """Begin at rest where the robot is measured to be."""
@@ -312,18 +386,20 @@ class WholeBodyController:
             return np.zeros(_BASE)
         if base.pose is None:
             return base.twist
-        x, y, yaw = self._state.base_pose
-        cos, sin = np.cos(base.pose[2]), np.sin(base.pose[2])
-        forward = np.array(
-            (cos * base.twist[0] - sin * base.twist[1], sin * base.twist[0] + cos * base.twist[1], base.twist[2])
-        )
-        error = base.pose + forward * late - (x, y, yaw)
-        error[2] = (error[2] + np.pi) % (2.0 * np.pi) - np.pi
-        size = np.abs(error)
+        # plain floats: a few numbers, of which numpy would make ten times the work
+        x, y, yaw = self._state.base_pose.tolist()
+        to_x, to_y, to_yaw = base.pose.tolist()
+        vx, vy, wz = base.twist.tolist()
+        cos, sin = math.cos(to_yaw), math.sin(to_yaw)
+        forward = (cos * vx - sin * vy, sin * vx + cos * vy, wz)
+        errors = [to_x + forward[0] * late - x, to_y + forward[1] * late - y, to_yaw + wz * late - yaw]
+        errors[2] = (errors[2] + math.pi) % (2.0 * math.pi) - math.pi
         # near: proportional; far: the speed from which half the acceleration limit can stop in time
-        speed = np.minimum(self.config.base_gain * size, np.sqrt(self.robot.base_acceleration * size))
-        wanted = forward + np.sign(error) * speed
-        cos, sin = np.cos(yaw), np.sin(yaw)
+        wanted = [
+            f + math.copysign(min(self.config.base_gain * abs(e), math.sqrt(a * abs(e))), e)
+            for f, e, a in zip(forward, errors, self._base_acceleration, strict=True)
+        ]
+        cos, sin = math.cos(yaw), math.sin(yaw)
         return np.array((cos * wanted[0] + sin * wanted[1], cos * wanted[1] - sin * wanted[0], wanted[2]))
 
     def _move(self, t: float) -> tuple[str, ...]:
@@ -351,7 +427,8 @@ class WholeBodyController:
                 active.append("braking for clearance")
         self._change = (velocity - self._velocity) / dt
         self._velocity = velocity
-        self._position = np.clip(self._position + velocity[_BASE:] * dt, self.robot.lower, self.robot.upper)
+        moved = self._position + velocity[_BASE:] * dt
+        self._position = np.minimum(np.maximum(moved, self.robot.lower), self.robot.upper)
         return tuple(active)
 
     def _limit_wrists(self, velocity: Array, low: Array, high: Array) -> list[str]:
@@ -397,7 +474,10 @@ class WholeBodyController:
         p["want"][:] = self._tracking(t, reference, target)
         if reference.hands:
             p["want"][arms] += self._eased(t) * _POSTURE_RATE * (self.robot.home - self._position)[arms - _BASE]
-        flag = 0 if self._planner is None else self._preview(self._planner, t, reference, target, free)
+        flag = 0
+        if self._planner is not None:
+            self._solver.admit()
+            flag = self._preview(self._planner, t, reference, target, free)
         solution = self._solver.solve()
         if solution.flag < 0:
             solution.velocity[:] = np.clip(self._velocity, solution.low, solution.high)
@@ -513,7 +593,8 @@ class WholeBodyController:
                 known = HandTarget(t - self.config.period, present, hand, late, self.config.blend_time)
                 self._targets[hand.frame] = known
                 self._aimed = t
-            rotation, position, twist = self._yield(hand, *known.at(t, hand, late))
+            rotation, position, twist = known.at(t, hand, late)
+            self._yield(hand)
             given = self._hands[hand.frame]
             given[:9] = rotation.reshape(-1)
             given[9:12] = position
@@ -539,21 +620,27 @@ class WholeBodyController:
         p["manipulability"][:] = weights.manipulability * self._eased(t)
         return np.flatnonzero(free & ~named), np.flatnonzero(arms)
 
-    def _yield(self, hand: HandReference, rotation: Array, position: Array, twist: Array) -> tuple[Array, Array, Array]:
-        """The target, moved by what pushes the hand (`compliance`)."""
+    def _yield(self, hand: HandReference) -> None:
+        """Ask the hand's admittance (`admittance`) to answer what pushes it; the solver takes the step."""
         compliance, state = self.config.compliance, self._state
         if compliance is None or state is None:
-            return rotation, position, twist
+            return
+        side = self._sides[hand.frame]
         admittance = self._admittances.get(hand.frame)
         if admittance is None:
-            admittance = self._admittances[hand.frame] = Admittance(compliance, self.config.period)
+            memory = self._solver.yielding[SIDES.index(side)]
+            admittance = self._admittances[hand.frame] = Admittance(compliance, self.config.period, memory)
         jacobian = self._kinematics.jacobian(hand.frame, state.position, state.base_pose)
-        arm = self._arm[hand.frame]
-        wrench = WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
+        if self._sensor is not None:
+            link = self._kinematics.forward(f"{side}_hand_link", state.position, state.base_pose)
+            point = self._kinematics.forward(hand.frame, state.position, state.base_pose)[:3, 3]
+            load = self._loads[SIDES.index(side)]
+            wrench = self._sensor.wrench(side, self._wrenches[side], link, point, load)
+        else:
+            arm = self._arm[hand.frame]
+            wrench = WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
         given = jacobian[:, _BASE:] @ (state.position - self._position)
-        admittance.step(wrench, hand.wrench, given, hand.stiffness)
-        offset, rate = admittance.offset, admittance.rate
-        return exponential(offset[3:]) @ rotation, position + offset[:3], twist + rate
+        admittance.ask(wrench, hand.wrench, given, hand.stiffness)
 
     def _eased(self, t: float) -> float:
         """0 at the take-over of a hand, 1 from `_EASE` later."""
@@ -609,9 +696,8 @@ class WholeBodyController:
             self._blend = Blend(t - dt, self._position - goal, drift, *limits, self.config.blend_time)
         if (fade := self._blend.at(t)) is not None:
             goal, rate, acceleration = goal + fade[0], rate + fade[1], acceleration + fade[2]
-        goal = self.robot.clamp_wrist(np.clip(goal, self.robot.lower, self.robot.upper))
+        goal = self.robot.clamp_wrist(np.minimum(np.maximum(goal, self.robot.lower), self.robot.upper))
         moved = dt * (rate - 0.5 * dt * acceleration)
         error = goal - moved - self._position
-        reach = stopping_speed(np.abs(error), self.config.approach * self._acceleration[_BASE:], dt)
-        joints = moved / dt + np.sign(error) * reach
+        joints = moved / dt + self._solver.approach(error, self._closing)
         return np.concatenate((self._base_twist(reference.base, t - reference.stamp / NANOSECONDS), joints))

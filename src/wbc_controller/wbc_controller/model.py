@@ -116,14 +116,21 @@ def _last_two(tree: Tree, capsules: Sequence[Capsule], frames: Frames) -> set[st
 
 
 def _neighbours(tree: Tree, first: str, second: str) -> bool:
-    """Whether two links are joined with no shaped link between them."""
-    path_a = [tree.root, *(j.child for j in tree.chain(first))]
-    path_b = [tree.root, *(j.child for j in tree.chain(second))]
+    """Whether two links move as one, or are joined with no shaped link between them.
+
+    What is fixed to one another counts as one link.
+    """
+
+    def bodies(link: str) -> list[str]:
+        moving = [joint.child for joint in tree.chain(link) if joint.kind != "fixed"]
+        return [tree.root, *moving]
+
+    path_a, path_b = bodies(first), bodies(second)
     shared = 0
     while shared < min(len(path_a), len(path_b)) and path_a[shared] == path_b[shared]:
         shared += 1
-    between = path_a[shared - 1 :] + path_b[shared:]
-    return not any(tree.links[link].shapes for link in between if link not in (first, second))
+    between = {*path_a[shared - 1 :], *path_b[shared:]} - {path_a[-1], path_b[-1]}
+    return not any(tree.links[link].shapes for link in tree.links if bodies(link)[-1] in between)
 
 
 def _pairs(
@@ -143,6 +150,11 @@ def _pairs(
         for two in bodies[i + 1 :]
         if one.link != two.link and not _neighbours(tree, one.link, two.link)
     ]
+    names = [frozenset((pair.first.name, pair.second.name)) for pair in candidates]
+    if only is not None:
+        if unknown := [name for name in only if name not in names]:
+            raise ValueError(f"no pair of bodies {' and '.join(sorted(unknown[0]))} that could meet")
+        candidates = [pair for pair, name in zip(candidates, names, strict=True) if name in only]
     if not candidates:
         return []
     links = list(dict.fromkeys(body.link for pair in candidates for body in (pair.first, pair.second)))
@@ -151,11 +163,8 @@ def _pairs(
     if at_home.min() <= 0.0:
         worst = int(np.argmin(at_home))
         raise ValueError(f"bodies {candidates[worst].name} touch at home ({at_home[worst]:.4f} m): mend URDF or home")
-    names = [frozenset((pair.first.name, pair.second.name)) for pair in candidates]
     if only is not None:
-        if unknown := [name for name in only if name not in names]:
-            raise ValueError(f"no pair of bodies {' and '.join(sorted(unknown[0]))} that could meet")
-        return [pair for pair, name in zip(candidates, names, strict=True) if name in only]
+        return candidates
     rng = np.random.default_rng(0)
     postures = rng.uniform(lower, upper, (_SAMPLES, len(lower)))
     nearest = _distances(candidates, links, places, postures).min(axis=1)

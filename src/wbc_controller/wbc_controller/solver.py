@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +23,11 @@ import numpy as np
 from bytemini_core.types import Array
 from numpy.typing import NDArray
 
+from .admittance import MEMORY, advance, move
+from .graph import BASE
 from .problem import Problem
 from .proximity import ITEM, MAX_ITEMS, Proximity, c_tables, nearest_of
+from .viability import stopping_speed
 
 PRIMAL_TOLERANCE = 1e-9
 SOFTNESS = 1e-6  # DAQP's rho_soft: a soft row yields by this times its multiplier
@@ -62,15 +66,31 @@ class Solution:
 
 
 class TickSolver(Protocol):
-    """Solves one tick for the parameters in `parameters` (`problem.Layout`), which the caller fills in place."""
+    """Solves one tick for the parameters in `parameters` (`problem.Layout`), which the caller fills in place.
+
+    `yielding` (2, `MEMORY`): the memory of both hands' admittances (`admittance`).
+    """
 
     parameters: Array
+    yielding: Array
 
     def solve(self) -> Solution:
-        """Solve for what stands in `parameters`."""
+        """Solve for what stands in `parameters`, after `admit`."""
+
+    def admit(self) -> None:
+        """Take the steps that were asked of the hands' admittances and move their targets in `parameters`."""
 
     def nearest(self, q: Array) -> float:
         """Smallest distance (m) of all pairs at q (3 + n,)."""
+
+    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+        """Whether pairs stay `least` (m) apart from q on the way to rest, after a tick at `velocity`; all (3 + n,).
+
+        Looked at `samples` moments of full braking; the base, which carries all bodies, stands.
+        """
+
+    def approach(self, error: Array, hardest: Array) -> Array:
+        """Speeds (n,) that close errors of joints (n,) and can stop in time; overwritten by the next call."""
 
     def surround(self, smallest: float, items: Array) -> None:
         """Set the distance (m) that pairs keep, and the environment.
@@ -141,6 +161,10 @@ def tick_source(problem: Problem) -> str:
         "VARIABLES": problem.variables,
         "COLUMNS": f"{{{columns}}}",
         "WANT": problem.layout.fields["want"].start,
+        "BASE": BASE,
+        "LEFT_HAND": problem.layout.fields["left_hand"].start,
+        "RIGHT_HAND": problem.layout.fields["right_hand"].start,
+        "MEMORY": MEMORY,
         "PRIMAL_TOLERANCE": PRIMAL_TOLERANCE,
         "SOFTNESS": SOFTNESS,
         "ITERATIONS": ITERATIONS,
@@ -154,6 +178,21 @@ def tick_source(problem: Problem) -> str:
     return generator.dump() + head + c_tables(problem) + glue
 
 
+def clear(
+    nearest: Callable[[Array], float], dt: float, q: Array, velocity: Array, hardest: Array, least: float, samples: int
+) -> bool:
+    """`TickSolver.clear` for any smallest distance `nearest` over q."""
+    rate, a = velocity[BASE:], hardest[BASE:]
+    stop = np.abs(rate) / a  # s, after this tick
+    posture = q.copy()
+    for k in range(1, samples + 1):
+        t = np.minimum(float(stop.max()) * k / samples, stop)
+        posture[BASE:] = q[BASE:] + rate * (dt + t) - 0.5 * np.sign(rate) * a * t * (t + dt)
+        if nearest(posture) < least:
+            return False
+    return True
+
+
 class CompiledTick:
     """The tick in C, called through pointers bound once."""
 
@@ -161,13 +200,18 @@ class CompiledTick:
         """Raises CompilerError: no compiler."""
         # PyDLL keeps the interpreter's lock: the library's working memory is shared by all controllers of the process
         self._library = ctypes.PyDLL(str(compile_shared(tick_source(problem), "tick", cache)))
-        self.parameters = np.zeros(problem.layout.size)
+        self.parameters, self.yielding = np.zeros(problem.layout.size), np.zeros((2, MEMORY))
         self._memory = _Memory(problem)
-        self._tick = self._library.wbc_tick
+        self._tick, self._admit = self._library.wbc_tick, self._library.wbc_admit
         self._nearest = self._library.wbc_nearest
         self._nearest.restype = ctypes.c_double
         self._q = np.zeros(problem.variables)
-        self._q_pointer = ctypes.c_void_p(self._q.ctypes.data)
+        self._rate, self._hardest = np.zeros(problem.variables), np.zeros(problem.variables)
+        self._pointers = [ctypes.c_void_p(x.ctypes.data) for x in (self._q, self._rate, self._hardest)]
+        self._clear, self._approach = self._library.wbc_clear, self._library.wbc_approach
+        joints = (x[BASE:] for x in (self._q, self._rate, self._hardest))
+        error, speed, hardest = (ctypes.c_void_p(x.ctypes.data) for x in joints)
+        self._approaching = (error, hardest, ctypes.c_int(problem.variables - BASE), speed)
         self.surround(0.0, np.zeros((0, ITEM)))
 
     def surround(self, smallest: float, items: Array) -> None:
@@ -176,7 +220,7 @@ class CompiledTick:
         m = self._memory
         void = ctypes.c_void_p
         self._arguments = (
-            void(self.parameters.ctypes.data),
+            *(void(array.ctypes.data) for array in (self.parameters, self.yielding)),
             ctypes.c_double(smallest),
             void(self._items.ctypes.data),
             ctypes.c_int(len(items)),
@@ -188,7 +232,22 @@ class CompiledTick:
     def nearest(self, q: Array) -> float:
         """See `TickSolver`."""
         self._q[:] = q
-        return float(self._nearest(self._q_pointer))
+        return float(self._nearest(self._pointers[0]))
+
+    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+        """See `TickSolver`."""
+        self._q[:], self._rate[:], self._hardest[:] = q, velocity, hardest
+        return bool(self._clear(*self._pointers, ctypes.c_double(least), ctypes.c_int(samples)))
+
+    def approach(self, error: Array, hardest: Array) -> Array:
+        """See `TickSolver`."""
+        self._q[BASE:], self._hardest[BASE:] = error, hardest
+        self._approach(*self._approaching)
+        return self._rate[BASE:]
+
+    def admit(self) -> None:
+        """See `TickSolver`."""
+        self._admit(*self._arguments[:2])
 
     def solve(self) -> Solution:
         """See `TickSolver`."""
@@ -262,7 +321,9 @@ class FallbackTick:
     def __init__(self, problem: Problem) -> None:
         self._columns = np.array(problem.columns)
         size = len(problem.columns)
-        self.parameters = np.zeros(problem.layout.size)
+        self.parameters, self.yielding = np.zeros(problem.layout.size), np.zeros((2, MEMORY))
+        self._targets = [self.parameters[problem.layout.fields[f"{side}_hand"]] for side in ("left", "right")]
+        self._dt = problem.tuning.dt
         self._memory = _Memory(problem)
         s = self._memory.solution
         self._H, self._g = np.zeros((size, size)), np.zeros(size)
@@ -294,13 +355,29 @@ class FallbackTick:
         self._find_nearest()
         return float(self._smallest[0])
 
+    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+        """See `TickSolver`."""
+        return clear(self.nearest, self._dt, q, velocity, hardest, least, samples)
+
+    def approach(self, error: Array, hardest: Array) -> Array:
+        """See `TickSolver`."""
+        speed: Array = np.sign(error) * stopping_speed(np.abs(error), hardest, self._dt)
+        return speed
+
     def surround(self, smallest: float, items: Array) -> None:
         """See `TickSolver`."""
         self._proximity.surround(smallest, _checked(items))
         self._memory.solution.distance = self._memory.distances[: self._memory.rows(len(items))]
 
+    def admit(self) -> None:
+        """See `TickSolver`."""
+        for memory, hand in zip(self.yielding, self._targets, strict=True):
+            if advance(memory, self._dt):
+                move(hand, memory)
+
     def solve(self) -> Solution:
         """See `TickSolver`."""
+        self.admit()
         s, columns, n = self._memory.solution, self._columns, len(self._columns)
         self._evaluate()
         np.clip(self._want, s.low, s.high, out=s.velocity)

@@ -26,6 +26,41 @@ static void prepare(void) {
     ready = 1;
 }
 
+/* `admittance.advance` and `admittance.move` of one hand. */
+static void admit(double *m, double *hand) {
+    const double *inertia = m + 1, *damping = m + 7, *own = m + 13, *limit = m + 19, *deadband = m + 25;
+    const double *wrench = m + 31, *wanted = m + 37, *given = m + 43, *asked = m + 49;
+    double *offset = m + 55, *rate = m + 61, angle = 0.0, turned[9];
+    if (m[0] == 0.0) return;
+    m[0] = 0.0;
+    for (int i = 0; i < 6; i++) {
+        double spring = asked[i] > 0.0 ? asked[i] : wanted[i] != 0.0 ? 0.0 : own[i];
+        double push = fmax(fabs(wrench[i]) - deadband[i], 0.0), more = fmin(fmax(wanted[i], -limit[i]), limit[i]);
+        double back = fmin(fmax(spring * (offset[i] + given[i]), -limit[i]), limit[i]);
+        if (wrench[i] < 0.0) push = -push;
+        rate[i] = (inertia[i] * rate[i] + DT * (push + more - back)) / (inertia[i] + DT * damping[i] + DT * DT * spring);
+        offset[i] += DT * rate[i];
+    }
+    for (int i = 3; i < 6; i++) angle += offset[i] * offset[i];
+    angle = fmax(sqrt(angle), 1e-9);
+    double x = offset[3] / angle, y = offset[4] / angle, z = offset[5] / angle, s = sin(angle), c = 1.0 - cos(angle);
+    const double turn[9] = {1.0 - c * (y * y + z * z), c * x * y - s * z, c * x * z + s * y,
+                            c * x * y + s * z, 1.0 - c * (x * x + z * z), c * y * z - s * x,
+                            c * x * z - s * y, c * y * z + s * x, 1.0 - c * (x * x + y * y)};
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            turned[3 * i + j] = turn[3 * i] * hand[j] + turn[3 * i + 1] * hand[3 + j] + turn[3 * i + 2] * hand[6 + j];
+    memcpy(hand, turned, sizeof turned);
+    for (int i = 0; i < 3; i++) hand[9 + i] += offset[i];
+    for (int i = 0; i < 6; i++) hand[12 + i] += rate[i];
+}
+
+/* Take the steps of both hands' admittances that were asked for, and move their targets in p. */
+void wbc_admit(double *p, double *memory) {
+    admit(memory, p + LEFT_HAND);
+    admit(memory + MEMORY, p + RIGHT_HAND);
+}
+
 /* Keep the row just written at `count` if some velocity in the box breaks it; notes whether the one in v does. */
 static int keep(const double *v, double least, int count, int *broken) {
     const double *row = A + count * N;
@@ -42,15 +77,16 @@ static int keep(const double *v, double least, int count, int *broken) {
     return 1;
 }
 
-/* p: parameters. smallest: distance of pairs. items: environment (count, ITEM).
+/* p: parameters. memory: of both hands' admittances. smallest: distance of pairs. items: environment (count, ITEM).
  * out: v, low, high (VARIABLES each), info (6), distance (PAIRS + count * WATCHED).
  * bound: indices of the rows that bind, -1 after the last.
  * Returns the iterations (0 where none were needed), or the solver's exit flag below 0. */
-int wbc_tick(const double *p, double smallest, const double *items, int item_count, double *out, int *bound) {
+int wbc_tick(double *p, double *memory, double smallest, const double *items, int item_count, double *out, int *bound) {
     double *v = out, *low = out + VARIABLES, *high = out + 2 * VARIABLES, *distance = out + 3 * VARIABLES + 6;
     const casadi_real *arg[wbc_tick_data_SZ_ARG + 1] = {p};
     casadi_real *res[wbc_tick_data_SZ_RES + 1] = {H, g, low, high, out + 3 * VARIABLES, axis, origin, placement};
     if (!ready) prepare();
+    wbc_admit(p, memory);
     wbc_tick_data(arg, res, work_int, work_real, 0);
 
     int diagonal = 1;
@@ -120,4 +156,24 @@ double wbc_nearest(const double *q) {
         nearest = fmin(nearest, sqrt(dot(away, away)) - radii);
     }
     return nearest;
+}
+
+/* `guard.Guard`: whether the joints stay `least` apart on the way to rest under full braking, at `samples` moments. */
+int wbc_clear(const double *q, const double *velocity, const double *hardest, double least, int samples) {
+    double stop[VARIABLES], posture[VARIABLES], last = 0.0;
+    memcpy(posture, q, sizeof posture);
+    for (int i = BASE; i < VARIABLES; i++) { stop[i] = fabs(velocity[i]) / hardest[i]; last = fmax(last, stop[i]); }
+    for (int k = 1; k <= samples; k++) {
+        for (int i = BASE; i < VARIABLES; i++) {
+            double t = fmin(last * k / samples, stop[i]), sign = velocity[i] > 0.0 ? 1.0 : velocity[i] < 0.0 ? -1.0 : 0.0;
+            posture[i] = q[i] + velocity[i] * (DT + t) - 0.5 * sign * hardest[i] * t * (t + DT);
+        }
+        if (wbc_nearest(posture) < least) return 0;
+    }
+    return 1;
+}
+
+/* Speeds, with the sign of the errors, that can still stop within them: `viability.stopping_speed`. */
+void wbc_approach(const double *error, const double *hardest, int count, double *speed) {
+    for (int i = 0; i < count; i++) speed[i] = copysign(stopping_speed(fabs(error[i]), hardest[i]), error[i]);
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
@@ -34,7 +36,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How `child` sits on `parent`: rotation (3, 3) and translation (3,) at zero, axis (3,) in the child's frame."""
+    """How `child` sits on `parent`: rotation (3, 3) and translation (3,) at zero, axis (3,) in the child's frame.
+
+    `damping`, `friction`: viscous and dry (N s/m, N or Nm s, Nm). `limit`: lowest and highest position and largest
+    speed, None where the URDF has none.
+    """
 
     name: str
     kind: str
@@ -46,6 +52,9 @@ class Joint:
     mimic: str | None = None
     multiplier: float = 1.0
     offset: float = 0.0
+    damping: float = 0.0
+    friction: float = 0.0
+    limit: tuple[float, float, float] | None = None
 
 
 def rotation_rpy(roll: float, pitch: float, yaw: float) -> Array:
@@ -120,6 +129,27 @@ class Tree:
         return joints[::-1]
 
 
+def limits_of(tree: Tree, joints: Sequence[str]) -> tuple[Array, Array, Array]:
+    """Lowest and highest positions and largest speeds (n,) of joints, as the URDF says.
+
+    Raises:
+        ValueError: a joint that the URDF does not have, or whose limits it does not, by name.
+    """
+    found = []
+    for name in joints:
+        if name not in tree.joints:
+            raise ValueError(f"the URDF has no joint {name}")
+        limit = tree.joints[name].limit
+        if limit is None or not (limit[0] < limit[1] and 0.0 < limit[2] < math.inf):
+            raise ValueError(
+                f"joint {name} has limits {limit} (lower, upper, velocity), expected a range and a speed: a joint "
+                "without them cannot be kept within them"
+            )
+        found.append(limit)
+    lower, upper, velocity = np.array(found).T
+    return lower, upper, velocity
+
+
 def _link(node: ElementTree.Element) -> Link:
     name = node.get("name", "")
     shapes = tuple(shape for shape in map(_shape, node.findall("collision")) if shape)
@@ -139,9 +169,18 @@ def _link(node: ElementTree.Element) -> Link:
     return Link(name, mass, _origin(inertial)[1], shapes)
 
 
+def _limit(node: ElementTree.Element) -> tuple[float, float, float] | None:
+    limit = node.find("limit")
+    if limit is None:
+        return None
+    endless = math.inf if node.get("type") == "continuous" else 0.0  # URDF: a range that is not written is 0
+    lower, upper = float(limit.get("lower", -endless)), float(limit.get("upper", endless))
+    return lower, upper, float(limit.get("velocity", 0.0))
+
+
 def _joint(node: ElementTree.Element) -> Joint:
     rotation, translation = _origin(node)
-    axis_node, mimic = node.find("axis"), node.find("mimic")
+    axis_node, mimic, dynamics = node.find("axis"), node.find("mimic"), node.find("dynamics")
     axis = _numbers(axis_node.get("xyz") if axis_node is not None else None, (1.0, 0.0, 0.0))
     parent, child = node.find("parent"), node.find("child")
     if parent is None or child is None:
@@ -157,4 +196,7 @@ def _joint(node: ElementTree.Element) -> Joint:
         mimic=mimic.get("joint") if mimic is not None else None,
         multiplier=float(mimic.get("multiplier", 1.0)) if mimic is not None else 1.0,
         offset=float(mimic.get("offset", 0.0)) if mimic is not None else 0.0,
+        damping=float(dynamics.get("damping", 0.0)) if dynamics is not None else 0.0,
+        friction=float(dynamics.get("friction", 0.0)) if dynamics is not None else 0.0,
+        limit=_limit(node),
     )
