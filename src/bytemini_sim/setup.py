@@ -27,6 +27,7 @@ setup(
         "bytemini.benchmarks": [
             "rollout = bytemini_sim.bench_rollout:main",
             "latency = bytemini_sim.bench_latency:main",
+            "faults = bytemini_sim.bench_faults:main",
         ],
     },
 )
