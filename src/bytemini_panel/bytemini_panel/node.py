@@ -387,8 +387,15 @@ class PanelNode(Node):
             elif isinstance(request, Save):
                 self._ask_recorder(answer)
 
-    def _await(self, name: str, answer: Answer, future: Future, then: Callable[[Any], None]) -> None:
-        """Answer when `future` is done, or say that `name` does not."""
+    def _await(
+        self,
+        name: str,
+        answer: Answer,
+        future: Future,
+        then: Callable[[Any], None],
+        late: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        """Go on with `then` when `future` is done; else answer that `name` does not, and take what comes `late`."""
         pending = Pending(name, answer, time.monotonic() + PATIENCE)
         self._pending.append(pending)
 
@@ -396,6 +403,8 @@ class PanelNode(Node):
             if pending in self._pending:
                 self._pending.remove(pending)
                 then(result.result())
+            else:
+                late(result.result())
 
         future.add_done_callback(done)
 
@@ -434,21 +443,29 @@ class PanelNode(Node):
         number = self._goals
         task = Task(instruction=request.instruction, status="asked", time_limit=request.time_limit)
 
+        def told(success: bool, text: str) -> None:
+            if not success:
+                task.status, task.message = "REFUSED", text
+            answer(success, text)
+
+        def too_late(goal: Any) -> None:
+            if goal.accepted:  # the operator was told that nobody answers: nothing may move now
+                goal.cancel_goal_async()
+
         def accepted(goal: Any) -> None:
             if number != self._goals:
                 return
             if not goal.accepted:
-                task.status, task.message = "REFUSED", "the policy refuses this task; its log says why"
-                answer(False, task.message)
+                told(False, "the policy refuses this task; its log says why")
                 return
             self._goal, task.running, task.status = goal, True, "ONGOING"
             goal.get_result_async().add_done_callback(lambda future: self._ended(number, task, future.result().result))
-            answer(True, f"under way: {request.instruction}")
+            told(True, f"under way: {request.instruction}")
 
         self._dashboard.task = task
         goal = RunTask.Goal(instruction=request.instruction, time_limit=request.time_limit)
         future = self._tasks.send_goal_async(goal, lambda message: self._on_feedback(number, task, message.feedback))
-        self._await("the policy", answer, future, accepted)
+        self._await("the policy", told, future, accepted, too_late)
 
     def _on_feedback(self, number: int, task: Task, feedback: RunTask.Feedback) -> None:
         if number != self._goals:

@@ -47,6 +47,8 @@ class TalkingRobot(Node):
         self.modes = ModeMachine()
         self.stops = []
         self.tasks = []
+        self.cancelled = []
+        self.slow = 0.0
         self.finish = threading.Event()
         self.talking = self.seeing = True
         self.health = [("wbc_controller", 0, "", {"tick_ms": "0.4"})]
@@ -131,6 +133,7 @@ class TalkingRobot(Node):
 
     def _on_goal(self, goal):
         self.tasks.append((goal.instruction, goal.time_limit))
+        time.sleep(self.slow)
         return GoalResponse.REJECT if "unicorn" in goal.instruction else GoalResponse.ACCEPT
 
     def _execute(self, goal):
@@ -145,6 +148,7 @@ class TalkingRobot(Node):
             if goal.is_cancel_requested:
                 result.status, result.message = RunTask.Result.PREEMPTED, "cancelled"
                 goal.canceled()
+                self.cancelled.append(goal.request.instruction)
                 return result
         result.status, result.elapsed, result.chunks = RunTask.Result.TERMINATED, time.monotonic() - began, chunks
         goal.succeed()

@@ -14,7 +14,8 @@ from browser import CHROMIUM, Page
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.types import Mode
 from bytemini_description.kinematics import Kinematics
-from bytemini_panel.node import PanelNode
+from bytemini_panel.node import PATIENCE, PanelNode
+from bytemini_panel.requests import Run
 from PIL import Image as Picture
 from rclpy.parameter import Parameter
 from robot import Spinner, until
@@ -129,6 +130,16 @@ def test_a_task_can_be_cancelled_and_refused(page, robot):
     page.click("#go")
     page.until("document.querySelector('#note').textContent.includes('instruction is empty')")
     assert len(robot.tasks) == count
+
+
+def test_a_task_that_is_taken_after_its_time_is_taken_back(panel, robot):
+    answers = []
+    robot.slow = PATIENCE + 1.0
+    panel.request(Run("slow down"), lambda *answer: answers.append(answer))
+    until(lambda: answers)
+    assert answers == [(False, "the policy does not answer")]
+    until(lambda: "slow down" in robot.cancelled)
+    robot.slow = 0.0
 
 
 def test_one_press_stops_and_only_a_confirmed_reset_releases(page, robot):
