@@ -23,10 +23,12 @@ setup(
         "bytemini.commands": [
             "rollout = bytemini_sim.rollout:main",
             "eval = bytemini_sim.evaluation.command:main",
+            "gate = bytemini_sim.evaluation.gate:main",
         ],
         "bytemini.benchmarks": [
             "rollout = bytemini_sim.bench_rollout:main",
             "latency = bytemini_sim.bench_latency:main",
+            "eval = bytemini_sim.bench_eval:main",
             "faults = bytemini_sim.bench_faults:main",
         ],
     },

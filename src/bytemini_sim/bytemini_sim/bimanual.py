@@ -50,7 +50,8 @@ class Bimanual:
         if self.setting == "hand_over":
             name = HANDED[int(rng.integers(len(HANDED)))]
             item = self._catalogue.object(name)
-            x, y, yaw = rng.uniform((0.46, 0.14, -np.pi), (0.56, 0.28, np.pi))
+            # Between the hands, as they are at home: what is this tall would stand in their way elsewhere.
+            x, y, yaw = rng.uniform((0.52, -0.02, -np.pi), (0.60, 0.05, np.pi))
             objects: tuple[Placed, ...] = (Placed(item, (x, sign * y, table.height + item.size[2] / 2 + 5e-4), yaw),)
             words = f"hand the {name} over from the {side} hand to the {other} hand"
             target, into = name, f"{other} hand"

@@ -98,7 +98,7 @@ class HandOverScorer(_TwoHanded):
     def _stage(self, held: dict[str, bool], free: bool, pose: Array, dt: float) -> None:  # noqa: ARG002
         taker = self._world.scene.destination.removesuffix(" hand")
         giver = SIDES[1 - SIDES.index(taker)]
-        up = pose[2] - self._start[self._target_row, 2] > _LIFT
+        up = bool(pose[2] - self._start[self._target_row, 2] > _LIFT)
         reached = self._reached
         reached["grasped"] |= held[giver]
         reached["lifted"] |= reached["grasped"] and held[giver] and up
@@ -128,16 +128,16 @@ class CarryTrayScorer(_TwoHanded):
         start = self._start[self._target_row]
         sign = 1.0 if scene.destination == "left" else -1.0
         x, y = pose[3], pose[4]
-        level = 1.0 - 2.0 * (x * x + y * y) >= _LEVEL
-        up = pose[2] - start[2] > _LIFT
-        far = sign * (pose[1] - start[1]) >= CARRY
+        level = bool(1.0 - 2.0 * (x * x + y * y) >= _LEVEL)
+        up = bool(pose[2] - start[2] > _LIFT)
+        far = bool(sign * (pose[1] - start[1]) >= CARRY)
         reached = self._reached
         reached["grasped by both"] |= held["left"] and held["right"]
         reached["lifted"] |= reached["grasped by both"] and up and level and self._loaded()
         reached["carried"] |= reached["lifted"] and up and level and far and self._loaded()
         dof = self._dofs[self._target_row]
         still = float(np.linalg.norm(self._world.data.qvel[dof : dof + 6])) < _REST_SPEED
-        down = reached["carried"] and far and free and still and abs(pose[2] - start[2]) < 0.01 and self._loaded()
+        down = reached["carried"] and far and free and still and bool(abs(pose[2] - start[2]) < 0.01) and self._loaded()
         reached["set down"] |= down
         self._succeeded = self._succeeded + dt if down else 0.0
 
@@ -145,7 +145,8 @@ class CarryTrayScorer(_TwoHanded):
         """Whether what stood on the tray still does."""
         poses = self._world.object_poses()
         tray, load = poses[self._target_row], poses[1 - self._target_row]
-        return bool(np.linalg.norm((load - tray)[:2]) < 0.16 and load[2] > tray[2] - 0.02)
+        bottom = tray[2] - self._half[self._target_row, 2]
+        return bool(np.linalg.norm((load - tray)[:2]) < 0.16 and load[2] > bottom + 0.01)
 
 
 def two_handed_scorer(world: World) -> Scorer:

@@ -194,8 +194,8 @@ class Planner:
         grasps, openings = self._graspable(scene, target, float(base[2]))
         if not len(grasps):
             return
-        around = _room(scene, target.name, lift)
-        everything = _room(scene, None, lift)
+        around = room_of(scene, target.name, lift)
+        everything = room_of(scene, None, lift)
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
         for usual in _STANDS:
@@ -211,7 +211,7 @@ class Planner:
                     pick = self._pick(mover, grasps.take(index), swivel, stand, q, target, around, key)
                     if pick is None:
                         continue
-                    approach = self._way(
+                    approach = self.way(
                         Mover(side, self.open[side]), arms[side], pick.descend[0], base, stand, everything
                     )
                     if approach is None:
@@ -425,7 +425,7 @@ class Planner:
             lift: position of the lift (m).
             opening: the gripper joint (m) as it holds the object.
         """
-        room = _room(scene, held.item.name, lift)
+        room = room_of(scene, held.item.name, lift)
         mover = Mover(side, opening, carried(held.item, held.offset, held.rotation))
         drops = self._drops(scene, container, held, side, arm_posture, base, lift)
         middle = np.flatnonzero(drops.central)
@@ -555,8 +555,8 @@ class Planner:
                 break
         else:
             return None
-        home = self._way(Mover(side, self.open[side]), retreat[-1], self.home[side], stand, stand, room)
-        transfer = self._way(mover, start, lower[0], base, stand, room) if home is not None else None
+        home = self.way(Mover(side, self.open[side]), retreat[-1], self.home[side], stand, stand, room)
+        transfer = self.way(mover, start, lower[0], base, stand, room) if home is not None else None
         if home is None or transfer is None:
             return None
         return Place(np.linspace(base, stand, len(transfer)), transfer, lower, empty.opening, retreat, home)
@@ -590,7 +590,7 @@ class Planner:
             return None
         return q
 
-    def _way(self, mover: Mover, start: Array, goal: Array, base: Array, stand: Array, room: Room) -> Array | None:
+    def way(self, mover: Mover, start: Array, goal: Array, base: Array, stand: Array, room: Room) -> Array | None:
         """A free joint path (n, 7) from one posture to another while the base drives from `base` to `stand`."""
         best, gap = None, CLEAR
         bases = np.linspace(base, stand, 16)
@@ -707,7 +707,8 @@ def below(held: Held, rotation: Array) -> Array:
     return np.asarray(np.max([part.extent(up) / 2 - up @ part.position for part in parts], axis=0))
 
 
-def _room(scene: SceneState, without: str | None, lift: float) -> Room:
+def room_of(scene: SceneState, without: str | None, lift: float) -> Room:
+    """What is in the way in a scene, less one thing by name, with the lift at a position (m)."""
     others = (item for item in scene.objects if item.name != without)
     return Room(Solids(solid for item in others for solid in solids_of(item)), scene.table_height, lift)
 

@@ -14,6 +14,7 @@ import numpy as np
 from bytemini_core.types import ActionChunk, Observation, PolicyMetadata, SceneObject, SceneState, TaskStatus
 from numpy.typing import NDArray
 
+from bytemini_sim.bimanual_expert import BimanualExpert, understands
 from bytemini_sim.bin_picking import INSTRUCTION as EMPTY_BASKET
 from bytemini_sim.bin_picking import SOURCE, TARGET
 from bytemini_sim.catalogue import kind_of
@@ -78,7 +79,9 @@ class TaskExpert:
 
     def __init__(self, robot: RobotModel, *, noise_scale: float = 0.0, seed: int = 0) -> None:
         """Prepare for a robot; see `PickPlaceExpert`."""
-        self.single = PickPlaceExpert(robot, noise_scale=noise_scale, seed=seed)
+        self._one_hand = PickPlaceExpert(robot, noise_scale=noise_scale, seed=seed)
+        self._both_hands = BimanualExpert(robot, noise_scale=noise_scale, seed=seed)
+        self.single = self._one_hand
         self.reset()
 
     @property
@@ -114,6 +117,8 @@ class TaskExpert:
         if observation.instruction != self._task:
             self.reset()
             self._task = observation.instruction
+            self.single = self._both_hands if understands(observation.instruction) else self._one_hand
+            self.single.reset()
             self._left = goals_of(observation.instruction, scene)
         if not self._left and self.single.goal is None:
             chunk = self.single.infer(observation, prefix, noise)

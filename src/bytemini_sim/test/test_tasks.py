@@ -104,7 +104,7 @@ def test_an_instruction_that_cannot_be_served_is_refused_with_one_line(words, me
 
 
 def test_unknown_tasks_settings_and_seeds_are_refused():
-    with pytest.raises(ValueError, match="no task is called 'fly'; there are .*pick_place"):
+    with pytest.raises(ValueError, match=r"no task is called 'fly'; there are .*pick_place"):
         make_task("fly")
     with pytest.raises(ValueError, match="no setting 'dark'; there are basic, unseen_environments"):
         make_task("pick_place", "dark")

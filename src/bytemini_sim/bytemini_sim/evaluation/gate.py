@@ -34,7 +34,9 @@ EXPERT: dict[tuple[str, str], tuple[int, float]] = {
     ("pick_place", "invalid"): (2, 1.0),
     ("table_bussing", "flat"): (1, 0.80),
     ("table_bussing", "if_basic"): (2, 0.50),
-    ("bin_picking", "seen"): (1, 0.80),
+    ("bin_picking", "seen"): (1, 0.60),
+    ("bimanual", "hand_over"): (2, 0.50),
+    ("bimanual", "carry_tray"): (2, 0.50),
 }
 """Episodes per (suite, setting), and the least mean progress that passes: a smoke test on few, not a measurement."""
 

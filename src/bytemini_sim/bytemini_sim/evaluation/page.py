@@ -153,10 +153,12 @@ def _funnel(s: Mapping[str, Any], records: Sequence[Record]) -> str:
         return ""
     rows, before = [], n
     for name, k in s["milestones"].items():
-        passed = f"{k}/{n}, {_percent(k / before)} of those before" if before else f"{k}/{n}"
+        passed = f"{k}/{n}, {_percent(k / before)}" if before else f"{k}/{n}"
         rows.append(_bar(name, k, n, None, passed))
         before = k
-    return f"<h3>Milestones reached</h3>{''.join(rows)}"
+    return (
+        f"<h3>Milestones reached</h3>{''.join(rows)}<p class='dim'>Per cent: of those that reached the one before.</p>"
+    )
 
 
 def _failures(s: Mapping[str, Any], n: int) -> str:
