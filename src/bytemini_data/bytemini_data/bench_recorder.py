@@ -110,7 +110,7 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
             player = [*python, "bytemini_data.camera_player", "--sim-time", "--out", str(folder / "sent.json")]
             parameters = {
                 "dataset": root, "plan": folder / "plan.yaml", "countdown": 0.1, "use_sim_time": True,
-                "set_up_scene": False, "longest": 36000.0,
+                "set_up_scene": False, "longest": 36000.0, "keep_failed": True,
             }  # fmt: skip
             ros = [
                 item
@@ -122,9 +122,13 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
                 rclpy.init()
                 node = rclpy.create_node("bench_recorder")
                 state: list[str] = []
-                node.create_subscription(
-                    EpisodeStatus, "recorder/status", lambda message: state.append(message.state), LATCHED_QOS
-                )
+                warnings: list[str] = []
+
+                def hear(message: EpisodeStatus) -> None:
+                    state.append(message.state)
+                    warnings[:] = message.warnings
+
+                node.create_subscription(EpisodeStatus, "recorder/status", hear, LATCHED_QOS)
                 client = node.create_client(EpisodeCommand, "recorder/command")
 
                 def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -146,10 +150,16 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
                     wait(60.0 * minutes, lambda: state[-1:] != ["RECORDING"])
                     command("save", success=True)
                     wait(120.0, lambda: state[-1:] in (["SAVED"], ["ABORTED"]))
+                    wait(1.0)
+                    if state[-1:] != ["SAVED"]:
+                        raise RuntimeError(f"the recorder is {state[-1]}: {'; '.join(warnings)}")
                 finally:
                     node.destroy_node()
                     rclpy.try_shutdown()
-    return {**_samples(folder / "samples.jsonl"), **account(root)}
+    found = {**_samples(folder / "samples.jsonl"), **account(root)}
+    # Of the simulator, whose clock stamps everything: 1 if the machine let it keep up.
+    found["realtime_factor"] = round(found["minutes"] * 60 / found.pop("wall_s"), 2)
+    return found
 
 
 def account(root: Path) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def account(root: Path) -> dict[str, Any]:
 
     Numbers run on in the pictures of each camera; a number that is left out between two frames never arrived.
     """
-    from bytemini_data.camera_player import BITS, read_mark
+    from bytemini_data.camera_player import read_mark
     from bytemini_data.features import IMAGE, MASKS, VALID
     from bytemini_data.lerobot import Dataset
 
@@ -177,7 +187,7 @@ def account(root: Path) -> dict[str, Any]:
     unaccounted = 0
     for camera in CAMERAS:
         there = numbers[camera][numbers[camera] >= 0]
-        missing = int(((np.diff(there) - 1) % (1 << BITS)).sum())
+        missing = int((np.diff(there) - 1).sum())
         edges = int((numbers[camera][0] < 0) + (numbers[camera][-1] < 0))
         unaccounted += max(0, abs(missing - drops[camera]) - edges)
     states = int((~valid[:, MASKS.index("joints")]).sum())
@@ -199,6 +209,7 @@ def _samples(path: Path) -> dict[str, Any]:
         "writer_lag_s": round(float(np.percentile([row["lag"] for row in later], 99)), 3),
         "writer_lag_max_s": round(max(row["lag"] for row in later), 3),
         "overflow": rows[-1]["overflow"],
+        "wall_s": rows[-1]["time"] - rows[0]["time"] + 1.0,
         "rss_growth_mib": round(max(row["rss"] for row in later) - later[0]["rss"], 1),
         "recorder_cores": round(cpu, 2),
     }

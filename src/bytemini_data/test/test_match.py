@@ -48,7 +48,7 @@ def test_every_third_picture_makes_a_frame_with_the_state_of_its_time():
 @given(
     lost=st.sets(st.tuples(st.sampled_from(CAMERAS), st.integers(1, 58)), max_size=25),
     seed=st.integers(0, 999),
-    jitter=st.floats(0, 0.008),
+    jitter=st.floats(0, 0.005),
 )
 @settings(max_examples=80, deadline=None)
 def test_each_lost_picture_is_one_drop_and_time_goes_on(lost, seed, jitter):

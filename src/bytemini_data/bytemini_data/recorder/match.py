@@ -22,6 +22,10 @@ STATE_AGE = 0.05
 """Seconds within which a state, a command or a status belongs to a frame."""
 
 
+ENOUGH = 9
+"""Pictures of the head camera after which its own rate is known."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """One frame. `stamp`: its time, ns; `picks`: stream to (stamp, value), absent where none is near enough."""
@@ -102,6 +106,7 @@ class Matcher:
         self._last: int | None = None  # time of the last frame decided
         self._best: int | None = None  # the head's picture that may become the next frame
         self._gaps: deque[int] = deque(maxlen=31)  # between the head's last pictures
+        self._used: dict[str, int] = {}  # stamp of the last picture of each camera that is in a frame
         self.counts = Counts()
         self.counts.drops = dict.fromkeys(cameras, 0)
 
@@ -165,7 +170,9 @@ class Matcher:
 
     def _near(self) -> int:
         """How far from a frame's time a picture may be, ns."""
-        return min(self._half, statistics.median_low(self._gaps) // 2) if self._gaps else self._half
+        if len(self._gaps) < ENOUGH:
+            return self._half
+        return min(self._half, statistics.median_low(self._gaps) // 2)
 
     def _take(self) -> Slot:
         stamp = self._times.pop(0)
@@ -175,14 +182,19 @@ class Matcher:
         for name, stream in self._streams.items():
             within = near if name in self._cameras else self._age
             found = stream.nearest(stamp, within)
-            if found is not None:
-                picks[name] = found
             if name in self._cameras:
-                self.counts.drops[name] += found is None
+                if found is not None and found[0] <= self._used.get(name, -1):
+                    found = None  # it is in the frame before: that of this frame is missing
+                if found is None:
+                    self.counts.drops[name] += 1
+                else:
+                    self._used[name] = found[0]
             else:
                 after = stream.nearest(following, within)
                 if after is not None:
                     picks[f"{name} next"] = after
+            if found is not None:
+                picks[name] = found
             stream.forget(stamp - self._age)
         self.counts.frames += 1
         return Slot(stamp, picks)

@@ -63,6 +63,7 @@ class RecorderNode(Node):
         countdown = parameter(self, "countdown", 3.0, "s before recording starts", bounds=(0.0, 60.0))
         longest = parameter(self, "longest", 900.0, "s of an episode at most", bounds=(1.0, 36000.0))
         reserve = parameter(self, "reserve_gib", 2.0, "GiB that stay free on the disk", bounds=(0.01, 1000.0))
+        keep_failed = parameter(self, "keep_failed", False, "keep episodes that fail the quality check, so marked")
         set_up = parameter(self, "set_up_scene", True, "have the simulator set scenes up, where one runs")
         if not out or not plan_file:
             raise ValueError("parameters dataset and plan are needed: the dataset's folder and the plan's file")
@@ -71,7 +72,10 @@ class RecorderNode(Node):
             self._world = self.create_client(ResetWorld, "sim/reset")
             self._mode = self.create_client(SetMode, "wbc/set_mode")
             settings = Settings(
-                human, self.get_namespace(), Limits(countdown, longest, round(reserve * 1024**3)), keep_failed=False
+                human,
+                self.get_namespace(),
+                Limits(countdown, longest, round(reserve * 1024**3)),
+                keep_failed=keep_failed,
             )
             layout = Layout(load_robot(version), (height, width), fps)
             self.recorder = Recorder(Path(out), layout, plan, settings, self._set_up if set_up else None)
