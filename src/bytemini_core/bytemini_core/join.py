@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+NEW_CLOCK = 1_000_000_000
+"""Nanoseconds by which a stamp is earlier than the last set's when it is no late message but another clock."""
+
 
 class StampJoin:
     """Collects one value per input and stamp; complete sets come out in order of their stamps.
 
     An incomplete set is dropped as soon as a later one is complete: with best-effort inputs a lost message costs that
-    one stamp and nothing more. At most `depth` incomplete sets are kept, so that an input that stays silent costs no
-    memory.
+    one stamp and nothing more. Stamps a second too early tell that whoever makes them was started anew, or
+    that a clock was set back: what was before is forgotten. At most `depth` incomplete sets are kept, so that an input
+    that stays silent costs no memory.
     """
 
     def __init__(self, inputs: Sequence[str], depth: int = 256):
@@ -29,7 +33,7 @@ class StampJoin:
 
         Args:
             name: one of the inputs.
-            stamp: nanoseconds; one not later than the last complete set's is late and is dropped.
+            stamp: nanoseconds; one not later than the last complete set's is late and is dropped (see `NEW_CLOCK`).
             value: anything.
 
         Raises:
@@ -37,6 +41,8 @@ class StampJoin:
         """
         if name not in self._inputs:
             raise KeyError(f"{name} is not an input of this join, expected one of {', '.join(self._inputs)}")
+        if stamp <= self._last - NEW_CLOCK:
+            self.clear()
         if stamp <= self._last:
             return None
         pending = self._pending.setdefault(stamp, {})

@@ -41,3 +41,14 @@ def test_whatever_the_order_stamps_come_out_increasing_and_whole(order):
     assert all(done["a"] == done["b"] for done in out)
     assert stamps == sorted(set(stamps))
     assert stamps[-1] == max(stamps)
+
+
+def test_a_clock_that_starts_anew_is_followed():
+    """A simulator that was started again begins at zero: whoever joins by its stamps must not wait for the old time."""
+    join = StampJoin(("a", "b"))
+    join.add("a", 100_000_000_000, 1)
+    assert join.add("b", 100_000_000_000, 1) is not None
+    assert join.add("a", 99_990_000_000, 2) is None  # a late message
+    assert join.add("b", 99_990_000_000, 2) is None
+    assert join.add("a", 0, 3) is None
+    assert join.add("b", 0, 3) == {"a": 3, "b": 3}

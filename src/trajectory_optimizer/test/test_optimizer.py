@@ -158,3 +158,25 @@ def test_same_chunks_same_motion(robot, state, make_chunk, home):
         optimizer.add_chunk(make_chunk(ramp(home, 16)), 0)
         runs.append(np.array([r.position for r in run(optimizer, state, 0, 200)]))
     assert (runs[0] == runs[1]).all()
+
+
+LEFT = (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("later", "base"), [(0.6, LEFT), (-5.0, LEFT), (0.005, (1.0, 0.0, 0.0)), (0.005, (0.0, 0.0, 0.5))]
+)
+def test_a_robot_that_was_out_of_sight_is_held_where_it_is_found(robot, state, make_chunk, home, later, base):
+    """Silence, a clock that was set back, a leap of odometry: what was planned for the old place is void."""
+    optimizer = TrajectoryOptimizer(robot)
+    start = 10_000_000_000
+    optimizer.reset(state(start))
+    assert optimizer.add_chunk(make_chunk(ramp(home, 16), start, 0), start).accepted
+    optimizer.observe(state(start + 5_000_000))
+    found = start + 5_000_000 + round(later * 1e9)
+    assert optimizer.lost(state(found, base))
+    optimizer.observe(state(found, base))
+    held = optimizer.sample(found)
+    np.testing.assert_allclose(held.base.pose, base)
+    np.testing.assert_allclose(held.velocity, 0.0, atol=1e-12)
+    assert not optimizer.lost(state(found + 5_000_000, base))

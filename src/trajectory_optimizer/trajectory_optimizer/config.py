@@ -26,6 +26,7 @@ class TrajectoryConfig:
     by which its targets may pass position limits (they are clamped).
     Pursuit: `dead_band` (in path tolerances, RMS) below which an offset is noise, `reach` of the look-ahead.
     `status_confidence`: a TERMINATED or INVALID row counts from this confidence on.
+    Losing the robot: `silence` without a state, `odometry_jump` (m; twice as much in rad) from one state to the next.
     `deadline`: an optimisation that took longer is thrown away and the old plan kept; None where results must not
     depend on the machine's speed.
     """
@@ -61,6 +62,8 @@ class TrajectoryConfig:
     dead_band: float = 0.5
     reach: float = 0.3
     status_confidence: float = 0.5
+    silence: float = 0.5
+    odometry_jump: float = 0.1
     deadline: float | None = None
 
     def __post_init__(self) -> None:

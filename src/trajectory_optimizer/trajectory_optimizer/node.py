@@ -24,9 +24,6 @@ from trajectory_optimizer.optimizer import TrajectoryOptimizer
 from trajectory_optimizer.report import ChunkReport
 from trajectory_optimizer.schedule import ChunkSchedule
 
-STATE_SILENCE = 0.5
-"""Seconds between two robot states after which motion starts anew from what is measured."""
-
 TICK = NANOSECONDS // 200
 """Nanoseconds between two robot states."""
 
@@ -45,7 +42,6 @@ class TrajectoryOptimizerNode(Node):
         self._optimizer = TrajectoryOptimizer(load_robot(version), TrajectoryConfig())
         self._schedule = ChunkSchedule(period, latency) if lockstep else None
         self._states: deque[RobotState] = deque()
-        self._heard = -round(2 * STATE_SILENCE * NANOSECONDS)
 
         qos = command_qos(lockstep)
         self._references = self.create_publisher(WholeBodyReferenceMsg, "wbc/reference", qos)
@@ -95,18 +91,14 @@ class TrajectoryOptimizerNode(Node):
             state = self._states[0]
             now = state.stamp
             # At the start, and when the robot was out of sight, it may be anywhere: every plan is void.
-            begins = not 0 <= now - self._heard <= STATE_SILENCE * NANOSECONDS
+            begins = self._optimizer.lost(state)
             if begins and self._schedule is not None:
                 self._schedule.restart(now)
             chunks = [] if self._schedule is None else self._schedule.take(now)
             if chunks is None:
                 return
             self._states.popleft()
-            self._heard = now
-            if begins:
-                self._optimizer.reset(state)
-            else:
-                self._optimizer.observe(state)
+            self._optimizer.observe(state)
             for chunk in chunks:
                 self._take(chunk, now)
             # One tick ahead: the controller finds the reference waiting when the state comes and answers at once.

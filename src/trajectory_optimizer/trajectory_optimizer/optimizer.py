@@ -131,12 +131,25 @@ class TrajectoryOptimizer:
         self._history.clear()
         self._remember(state)
 
+    def lost(self, state: RobotState) -> bool:
+        """Whether the robot may be anywhere else than the last state said: no state for a while, or a leap of odometry.
+
+        Every plan is void then: `observe` resets.
+        """
+        if self._plan is None or self._state is None:
+            return True
+        if not 0 <= state.stamp - self._state.stamp <= self.config.silence * NANOSECONDS:
+            return True
+        x, y, yaw = state.base_pose - self._state.base_pose
+        turn = abs((yaw + np.pi) % (2.0 * np.pi) - np.pi)
+        return bool(np.hypot(x, y) > self.config.odometry_jump or turn > 2.0 * self.config.odometry_jump)
+
     def observe(self, state: RobotState) -> None:
         """Record odometry; re-plan where a path reaches beyond the present plan. Call at every control tick.
 
-        The first state resets.
+        The first state resets, and so does one after the robot was `lost`.
         """
-        if self._plan is None:
+        if self.lost(state):
             self.reset(state)
         plan = self._current()
         self._state = state

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from bytemini_core.join import StampJoin
 from bytemini_core.types import (
     NANOSECONDS,
     OBSERVATION_PERIOD,
@@ -152,6 +153,7 @@ class _Loop:
         self._optimizer.reset(world.state())
         self._policy = PickPlaceExpert(self._robot, seed=seed)
         self._under_way: deque[tuple[int, ActionChunk]] = deque()
+        self._join = StampJoin(("state",))
         self._reference: WholeBodyReference | None = None
         self._command: JointCommand | None = None
         self._status: WbcStatus | None = None
@@ -179,7 +181,10 @@ class _Loop:
 
     def _step(self) -> None:
         world, fault, now = self._world, self.injector, self._world.time
-        states = _admitted(lambda: fault.state(world.state())) if "driver" in fault.alive else ()
+        arrived_states = _admitted(lambda: fault.state(world.state())) if "driver" in fault.alive else ()
+        # Joined by stamps, as in the nodes: what is late or comes twice is dropped.
+        joined = [self._join.add("state", state.stamp, state) for state in arrived_states]
+        states = [both["state"] for both in joined if both is not None]
         clock = now + round(fault.clock * NANOSECONDS)
         if "policy" in fault.alive and now % round(OBSERVATION_PERIOD * NANOSECONDS) == 0:
             observation = Observation(now, world.scene.instruction, world.state(), {}, world.scene_state())
