@@ -30,7 +30,7 @@ from bytemini_description.robot import RobotModel
 from teleop_vr.limiter import HandLimits
 from teleop_vr.poses import about_z, compose, distance, elevation, from_matrix, heading, inverse, rotate
 
-_STILL = 0.3
+_STILL = 0.1
 """Speed (rad/s) of an arm's joints below which it counts as at rest."""
 
 _LEASH = 0.2

@@ -661,7 +661,7 @@ class Session:
             if hand.engaged and hand.limited:
                 self._pulse(now, side, "limit", 0.2, 20)
         self._referred = now
-        late = min((now - (self._robot.heard or now)), 20_000_000)
+        late = min(now - (self._robot.heard or now), 40_000_000)  # the controller takes 50 ms of future
         self._out.reference = self.body.reference(state.stamp + late, base, hands)
 
     # What is said
