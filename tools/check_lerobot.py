@@ -18,9 +18,8 @@ _OPERATORS = torch.library.Library("torchvision", "DEF")
 for _name in ("nms", "qnms"):
     _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
-
 from bytemini_data.lerobot import Dataset, DatasetWriter, Feature, Schema  # noqa: E402
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
 
 CODEC_ERROR = 3.0
 """Mean difference of a decoded picture from the one written, of 255: what H.264 at this quality may lose."""
@@ -51,7 +50,7 @@ def write_known(root: Path, fps: int = 10) -> dict[tuple[int, int], np.ndarray]:
                     known[episode, frame] = picture
                     building.add(
                         {
-                            **{name: picture for name in cameras},
+                            **dict.fromkeys(cameras, picture),
                             "observation.state": np.arange(5) + frame,
                             "observation.valid": [True, frame % 2 == 0, False],
                             "action": np.full(5, frame + 1),
@@ -73,6 +72,7 @@ class Check:
         self.passed = 0
 
     def __call__(self, what: str, holds: bool, detail: object = "") -> None:
+        """Take one outcome down."""
         if holds:
             self.passed += 1
         else:
@@ -94,7 +94,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, nargs="?", help="dataset to read (default: one written for the purpose)")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
-    parser.add_argument("--batch", type=int, default=8, help="samples per batch, of the throughput (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="samples per batch, of the throughput (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="of measuring throughput; 0 for none")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
@@ -173,8 +175,8 @@ def compare(root: Path, known: dict[tuple[int, int], np.ndarray], arguments: arg
 def throughput(root: Path, size: int, seconds: float) -> dict[str, float]:
     """Samples per second in one process each: random frames, chunks of 16 actions, all cameras, collated.
 
-    Taken in turns, three times each, so that what else the machine does meets both; the medians count. `loader`: ours as it
-    comes (uint8 pictures); `loader_float`: with the conversion to float32 CHW in [0, 1] that lerobot does.
+    Taken in turns, three times each, so that what else the machine does meets both; the medians count. `loader`: ours
+    as it comes (uint8 pictures); `loader_float`: with the conversion to float32 CHW in [0, 1] that lerobot does.
     """
     torch.set_num_threads(1)
     mine = Dataset(root)
