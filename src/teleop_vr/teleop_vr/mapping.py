@@ -53,9 +53,13 @@ TABLE = (
 
 
 class Buttons:
-    """Turns buttons into actions: at their press, at the end of a hold, or at the release of a click."""
+    """Turns buttons into actions: at their press, at the end of a hold, or at the release of a click.
 
-    def __init__(self) -> None:
+    `left_handed`: the two controllers' buttons change places; the stops stay, they are the same on both.
+    """
+
+    def __init__(self, left_handed: bool = False) -> None:
+        self._left_handed = left_handed
         self._before: tuple[int, int] | None = None
         self._upper_since: int | None = None
         self._click_alone = False
@@ -69,7 +73,7 @@ class Buttons:
 
     def update(self, now: int, frame: HeadsetFrame) -> tuple[Action, ...]:
         """The actions that this frame's buttons ask for; `now` in ns."""
-        left, right = frame.left, frame.right
+        left, right = (frame.right, frame.left) if self._left_handed else (frame.left, frame.right)
         held = (left.buttons, right.buttons)
         actions = []
         stop = left.pressed(STICK) and right.pressed(STICK)
@@ -123,10 +127,11 @@ def deflection(value: float) -> float:
 class Sticks:
     """The four axes, each dead until it was seen neutral: a stick held at (re)connection drives nothing.
 
-    `axes`: base forward, base left, yaw left, lift up; -1 to 1.
+    `axes`: base forward, base left, yaw left, lift up; -1 to 1. `left_handed`: the two sticks change places.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, left_handed: bool = False) -> None:
+        self._left_handed = left_handed
         self.axes = (0.0, 0.0, 0.0, 0.0)
         self._seen = [False] * 4
         self.neutral = False
@@ -139,8 +144,9 @@ class Sticks:
 
     def update(self, frame: HeadsetFrame) -> None:
         """Take a frame's sticks."""
-        forward, left = frame.left.stick
-        up, turn = frame.right.stick
+        driving, turning = (frame.right, frame.left) if self._left_handed else (frame.left, frame.right)
+        forward, left = driving.stick
+        up, turn = turning.stick
         raw = tuple(map(deflection, (forward, left, turn, up)))
         self._seen = [seen or value == 0.0 for seen, value in zip(self._seen, raw, strict=True)]
         self.axes = tuple(v if seen else 0.0 for v, seen in zip(raw, self._seen, strict=True))  # type: ignore[assignment]

@@ -279,6 +279,8 @@ def _config(node: Node) -> RetargetConfig:
     }
     return RetargetConfig(
         scale=scale,
+        locked=parameter(node, "lock_base", False, "the base does not join in until the operator unlocks it"),
+        left_handed=parameter(node, "left_handed", False, "sticks and buttons of the controllers change places"),
         base_speed=(speeds["base_x"], speeds["base_y"], speeds["base_yaw"]),
         limits=dataclasses.replace(hand, **limits),
         **numbers,

@@ -48,7 +48,8 @@ class RetargetConfig:
     `scale`: robot's hand travel per operator's. `base_speed` (m/s, m/s, rad/s), `lift_speed`, `head_speed`: at full
     deflection, or fastest. `reach`: m from shoulder to hand from which base and lift join in; `farthest`: m beyond
     which no hand is sent. `base_gain`, `lift_gain`: speed per metre beyond reach, 1/s; 0 leaves the group out.
-    `join_speed`: m/s that base and lift join in with at most. `limits`: of the hands.
+    `join_speed`: m/s that base and lift join in with at most. `locked`: the base does not join in until the operator
+    unlocks it. `left_handed`: sticks and buttons of the two controllers change places. `limits`: of the hands.
     """
 
     scale: float = 1.0
@@ -60,11 +61,15 @@ class RetargetConfig:
     base_gain: float = 3.0
     lift_gain: float = 1.5
     join_speed: float = 0.3
+    locked: bool = False
+    left_handed: bool = False
     limits: HandLimits = field(default_factory=HandLimits)
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
+            if isinstance(value, bool):
+                continue
             numbers = value if isinstance(value, tuple) else () if isinstance(value, HandLimits) else (value,)
             least = 0.0 if item.name.endswith("gain") else 1e-6
             if not all(isinstance(v, int | float) and least <= v < math.inf for v in numbers):

@@ -122,7 +122,7 @@ class Session:
         self.operators = Operators()
         self.rejected: Counter[str] = Counter()
         self.frames = 0
-        self.locked = False
+        self.locked = self.config.locked
         self.paused = False
         self.estop = False
         self.mode, self.mode_reason = Mode.HOLD, "the controller is not heard"
@@ -134,7 +134,7 @@ class Session:
         self._link = Watchdog()
         self._robot = Watchdog(STATE_SILENCE, STATE_SILENCE)
         self._hands = {side: _Hand(self.config) for side in SIDES}
-        self._buttons, self._sticks = Buttons(), Sticks()
+        self._buttons, self._sticks = Buttons(self.config.left_handed), Sticks(self.config.left_handed)
         self._frame: HeadsetFrame | None = None
         self._arrived = 0
         self._heading: float | None = None

@@ -100,6 +100,20 @@ def test_sticks_point_where_rep_103_says():
     assert sticks.axes == (0.0, -1.0, 0.0, -1.0)
 
 
+def test_for_the_left_handed_sticks_and_buttons_change_places_and_the_stops_stay():
+    sticks, buttons, headset = Sticks(left_handed=True), Buttons(left_handed=True), SimulatedHeadset()
+    sticks.update(taken(headset))
+    headset.right.stick = (1.0, 0.0)
+    sticks.update(taken(headset))
+    assert sticks.axes == (1.0, 0.0, 0.0, 0.0)
+    press(buttons, headset)
+    assert press(buttons, headset, 1 << LOWER, 0) == (Action.TAKE,)
+    assert press(buttons, headset, 1 << STICK, 1 << STICK) == (Action.ESTOP,)
+    headset.right.squeeze = headset.right.trigger = 1.0
+    press(buttons, headset)
+    assert press(buttons, headset, 0, 1 << LOWER) == (Action.ESTOP,)
+
+
 def test_a_stick_held_at_connection_drives_nothing_until_it_was_neutral():
     sticks, headset = Sticks(), SimulatedHeadset()
     headset.left.stick = (1.0, 0.0)
