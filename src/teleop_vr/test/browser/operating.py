@@ -157,6 +157,25 @@ class Operator:
             self.press(hand, "squeeze", 0)
             self.until(lambda s: not s["hands"][hand]["withheld"], f"the {hand} grip is open")
 
+    def grip(self, hand: str, to: float) -> None:
+        """Open (0) or close (1) a gripper; the trigger sweeps, to take it over where it is."""
+
+        def there(state: dict[str, Any]) -> bool:
+            now = state["hands"][hand]
+            return now["engaged"] and now["gripper"] is not None and abs(now["gripper"] - to) < 0.05
+
+        for _ in range(8):
+            if not self.served.state()["hands"][hand]["engaged"]:  # a busy machine kept the page's frames back
+                self.let_go(hand)
+                self.engage(hand)
+            self.press(hand, "trigger", 1.0 - to)
+            self.page.wait_for_timeout(150)
+            self.press(hand, "trigger", to)
+            self.page.wait_for_timeout(1000)
+            if there(self.served.state()):
+                return
+        raise AssertionError(f"the gripper does not go to {to}: {self.served.state()['hands'][hand]}")
+
     def let_go(self, hand: str = "right") -> None:
         """Open the grip."""
         self.press(hand, "squeeze", 0)

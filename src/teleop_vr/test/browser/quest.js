@@ -73,7 +73,10 @@
       const begin = performance.now();
       for (;;) {
         const share = Math.min(1, (performance.now() - begin) / ms);
-        quest.place(hand, from.map((v, i) => v + share * by[i]));
+        quest.place(
+          hand,
+          from.map((v, i) => v + share * by[i]),
+        );
         if (share === 1) return;
         await new Promise((resolve) => setTimeout(resolve, 8));
       }
@@ -94,7 +97,13 @@
     /** Let go of everything. */
     rest() {
       for (const hand of ["left", "right"]) {
-        for (const button of ["trigger", "squeeze", "thumbstick", hand === "left" ? "x-button" : "a-button", hand === "left" ? "y-button" : "b-button"]) {
+        for (const button of [
+          "trigger",
+          "squeeze",
+          "thumbstick",
+          hand === "left" ? "x-button" : "a-button",
+          hand === "left" ? "y-button" : "b-button",
+        ]) {
           quest.press(hand, button, 0);
         }
         quest.stick(hand, 0, 0);

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from .operating import TOKEN, Operator, Served, until
+from .operating import TOKEN, Operator, Served, refused, until
 from .wire import Wire
 
 pytestmark = pytest.mark.e2e
+EYES = {"width": 480, "height": 240}
 DESK = {"width": 640, "height": 480}
 """px; small, since what it draws is computed on the processor that the headset's eyes also need."""
 
@@ -98,10 +102,9 @@ def test_hand_gripper_base_lift_and_head_follow(operator: Operator) -> None:
     assert ghost[2] < before["hands"]["right"]["ghost"][2] - 0.03
     assert operator.served.state()["hands"]["left"]["ghost"] is None
 
-    for value in (0.0, 1.0, 0.0, 0.6):  # sweeps through wherever the gripper is, to take it over
-        operator.press("right", "trigger", value)
-        operator.page.wait_for_timeout(200)
-    operator.until(lambda s: abs(s["hands"]["right"]["gripper"] - 0.6) < 0.05, "the gripper closes")
+    operator.grip("right", 1.0)
+    operator.press("right", "trigger", 0.6)
+    operator.until(lambda s: abs((s["hands"]["right"]["gripper"] or 0.0) - 0.6) < 0.05, "the gripper opens a little")
 
     operator.act("stick", "left", 0, -1)
     operator.until(lambda s: s["base"]["twist"][0] > 0.1, "the base drives ahead")
@@ -115,6 +118,15 @@ def test_hand_gripper_base_lift_and_head_follow(operator: Operator) -> None:
     operator.act("stick", "right", 0, 0)
     operator.let_go("right")
     assert operator.page.evaluate("quest.pulses.map(p => p.hand)").count("right") >= 2  # engaged, let go
+
+
+def test_both_eyes_see_the_camera(operator: Operator) -> None:
+    operator.page.wait_for_timeout(600)
+    view = np.asarray(Image.open(io.BytesIO(operator.page.screenshot())).convert("RGB"), dtype=int)
+    for eye in (view[:, : EYES["width"] // 2], view[:, EYES["width"] // 2 :]):
+        assert ((eye[..., 0] > 180) & (eye[..., 1] > 140) & (eye[..., 2] < 90)).sum() > 20, (
+            "no yellow disc of the camera"
+        )
 
 
 def test_episodes_from_headset_and_desk(operator: Operator, desk) -> None:
@@ -217,12 +229,23 @@ def test_bare_hands_drive(operator: Operator) -> None:
     operator.until(lambda s: s["hands"]["right"]["tracked"] and s["session"] == "ready", "hands are seen")
     operator.page.wait_for_function("() => quest.session.inputSources[0].hand !== null")
     operator.page.wait_for_timeout(300)
-    operator.page.evaluate("quest.fists.right = 1")
-    operator.until(lambda s: s["hands"]["right"]["engaged"], "a fist engages")
-    for pinch in (1, 0, 1):  # sweeps through wherever the gripper is
-        operator.page.evaluate(f"quest.device.hands.right.updatePinchValue({pinch})")
-        operator.page.wait_for_timeout(300)
-    operator.until(lambda s: s["hands"]["right"]["gripper"] > 0.8, "a pinch closes the gripper")
+
+    def answer(hand) -> bool:
+        return hand["engaged"] or refused(hand)
+
+    def grips() -> bool:
+        operator.page.evaluate("quest.fists.right = 0")
+        operator.until(lambda s: not s["hands"]["right"]["engaged"], "an open hand lets go")
+        operator.page.evaluate("quest.fists.right = 1")
+        answered = operator.until(lambda s: answer(s["hands"]["right"]), "a fist is answered")
+        if not answered["hands"]["right"]["engaged"]:
+            return False
+        for pinch in (1, 0, 1):  # sweeps through wherever the gripper is
+            operator.page.evaluate(f"quest.device.hands.right.updatePinchValue({pinch})")
+            operator.page.wait_for_timeout(500)
+        return (operator.served.state()["hands"]["right"]["gripper"] or 0.0) > 0.8
+
+    assert any(grips() for _ in range(4)), "a pinch does not close the gripper"
     operator.page.evaluate("quest.fists.right = 0")
     operator.until(lambda s: not s["hands"]["right"]["engaged"], "an open hand lets go")
 

@@ -112,26 +112,6 @@ def steer(operator: Operator, watcher: Watcher, grip: Array, goal: Array, close:
         time.sleep(0.04)
 
 
-def squeeze_trigger(operator: Operator, to: float) -> None:
-    """Open (0) or close (1) the right gripper; the trigger sweeps, to take it over where it is."""
-
-    def there(state: dict[str, Any]) -> bool:
-        hand = state["hands"]["right"]
-        return hand["engaged"] and hand["gripper"] is not None and abs(hand["gripper"] - to) < 0.05
-
-    for _ in range(8):
-        if not operator.served.state()["hands"]["right"]["engaged"]:
-            operator.let_go("right")
-            operator.engage("right")
-        operator.press("right", "trigger", 1.0 - to)
-        operator.page.wait_for_timeout(150)
-        operator.press("right", "trigger", to)
-        operator.page.wait_for_timeout(1000)
-        if there(operator.served.state()):
-            return
-    raise AssertionError(f"the gripper does not go to {to}: {operator.served.state()['hands']['right']}")
-
-
 def still(watcher: Watcher) -> bool:
     """Whether the right hand stands, over a fifth of a second that the simulator lived."""
     first = watcher.look()
@@ -155,12 +135,12 @@ def test_takes_lifts_and_drives_away(open_page, served: Served, truth: Path) -> 
     goal = np.eye(4)
     goal[:3, :3], goal[:3, 3] = rotation, pose[:3] + 0.12 * rotation[:, 2]
 
-    squeeze_trigger(operator, 0.0)
+    operator.grip("right", 0.0)
     grip = steer(operator, watcher, from_webxr(start), goal, 0.02, 40)
     goal[:3, 3] = pose[:3]
     grip = steer(operator, watcher, grip, goal, 0.012, 30)
     assert np.linalg.norm(watcher.thing()[:3] - pose[:3]) < 0.02, "the approach pushed the object"
-    squeeze_trigger(operator, 1.0)
+    operator.grip("right", 1.0)
     goal[2, 3] += 0.12
     steer(operator, watcher, grip, goal, 0.03, 30)
     assert watcher.thing()[2] > pose[2] + 0.08, "the object was not lifted"

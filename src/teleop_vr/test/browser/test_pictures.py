@@ -1,4 +1,4 @@
-"""How the page looks: pictures of the desk, a phone and the headset, none of them empty.
+"""Makes the README's pictures: the desk, a phone and the headset, none of them empty.
 
 `BYTEMINI_PICTURES=src/teleop_vr/doc ./bytemini test src/teleop_vr/test/browser/test_pictures.py` renews the README's.
 """
@@ -24,8 +24,12 @@ from teleop_vr.simulated import SimulatedHeadset
 
 from .operating import TOKEN, Operator, Served
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 FOLDER = os.environ.get("BYTEMINI_PICTURES", "")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER, reason="makes the README's pictures: set BYTEMINI_PICTURES to a folder for them"),
+]
 EYE = {"width": 1000, "height": 580}
 """px of the headset's picture: one eye."""
 
@@ -84,8 +88,8 @@ def take(page: Page, name: str, folder: Path, **how) -> None:
     shot.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=8).save(folder / f"{name}.png", optimize=True)
 
 
-def test_pictures(open_page, served: Served, tmp_path: Path) -> None:
-    folder = Path(FOLDER) if FOLDER else tmp_path
+def test_pictures(open_page, served: Served) -> None:
+    folder = Path(FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     address = served.address
     desk = open_page(address, size={"width": 1360, "height": 850})

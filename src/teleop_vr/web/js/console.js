@@ -35,7 +35,12 @@ function node(tag, content, attributes = {}) {
 /** Facts of a scene card as [name, what] rows, whatever it holds: nested values are written as one line. */
 export function cardRows(card) {
   if (!card || typeof card !== "object") return [];
-  const say = (v) => (Array.isArray(v) ? v.map(say).join(", ") : v && typeof v === "object" ? Object.values(v).map(say).join(" ") : String(v));
+  const say = (v) =>
+    Array.isArray(v)
+      ? v.map(say).join(", ")
+      : v && typeof v === "object"
+        ? Object.values(v).map(say).join(" ")
+        : String(v);
   return Object.entries(card).map(([name, value]) => [cameraLabel(name), say(value)]);
 }
 
@@ -58,6 +63,7 @@ export class Console {
     $("confirm-failure").addEventListener("click", command("confirm", { success: false }));
     $("cancel").addEventListener("click", command("cancel"));
     $("pause").addEventListener("click", () => link.command($("pause").dataset.command));
+    $("lock").addEventListener("click", () => link.command($("lock").dataset.command));
     $("reset").addEventListener("click", () => $("reset-dialog").showModal());
     $("reset-no").addEventListener("click", () => $("reset-dialog").close());
     $("reset-yes").addEventListener("click", () => {
@@ -154,7 +160,9 @@ export class Console {
 
   #showEpisode({ episode, prompt, buttons }) {
     text($("episode-title"), episode.title);
-    const doing = episode.countdown ? `Starts in ${episode.countdown}` : [episode.text, episode.time].filter(Boolean).join(" ");
+    const doing = episode.countdown
+      ? `Starts in ${episode.countdown}`
+      : [episode.text, episode.time].filter(Boolean).join(" ");
     text($("episode-state"), episode.state ? doing : "");
     tone($("episode-state"), episode.tone);
     text($("task"), episode.task);
@@ -200,6 +208,10 @@ export class Console {
     const paused = state?.session === "paused";
     $("pause").dataset.command = paused ? "resume" : "pause";
     text($("pause"), paused ? "Go on" : "Pause");
+    allow($("lock"), buttons.lock);
+    const locked = state?.base?.locked;
+    $("lock").dataset.command = locked ? "unlock_base" : "lock_base";
+    text($("lock"), locked ? "Unlock base" : "Lock base");
   }
 
   #showLink({ latency }) {

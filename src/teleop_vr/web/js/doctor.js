@@ -78,7 +78,11 @@ function show(id, found) {
     ...found.map(({ name, tone, value, fix }) => {
       const item = document.createElement("li");
       item.dataset.tone = tone;
-      for (const [kind, words] of [["name", name], ["value", value], ["fix", fix]]) {
+      for (const [kind, words] of [
+        ["name", name],
+        ["value", value],
+        ["fix", fix],
+      ]) {
         item.append(Object.assign(document.createElement("span"), { className: kind, textContent: words }));
       }
       return item;
@@ -110,7 +114,12 @@ async function examine() {
   ];
   show("connection", connection);
   const robot = checks.serverChecks(said?.checks ?? []);
-  show("robot", robot.length ? robot : [{ name: "Server", tone: "danger", value: "said nothing about the robot", fix: "Pair this tab first." }]);
+  show(
+    "robot",
+    robot.length
+      ? robot
+      : [{ name: "Server", tone: "danger", value: "said nothing about the robot", fix: "Pair this tab first." }],
+  );
   const { tone, text, detail } = checks.verdict([...device, ...connection, ...robot]);
   $("verdict").dataset.tone = tone;
   $("verdict-text").textContent = text;

@@ -2,8 +2,6 @@
  * Pictures of one camera: the newest wins. At most one is being decoded and one waits; a picture that a newer one
  * overtakes is answered as such and thrown away, so that nothing queues up.
  */
-import { Rate } from "./ring.js";
-
 /** A picture this old (ms) is no longer a view of now. */
 export const CAMERA_STALE_MS = 700;
 
@@ -12,8 +10,6 @@ export class Feed {
   picture = null;
   /** When the newest picture came, ms of the page's clock. */
   arrivedAt = -Infinity;
-  rate = new Rate(30);
-  faults = 0;
 
   #camera;
   #shown;
@@ -49,7 +45,6 @@ export class Feed {
   /** Take a picture that came at a time, ms. */
   offer(picture, at) {
     this.arrivedAt = at;
-    this.rate.tick(at);
     const entry = { picture, at };
     if (this.#decoding) {
       this.#overtaken(this.#waiting, at);
@@ -75,7 +70,6 @@ export class Feed {
     this.#waiting = null;
     this.#undrawn = null;
     this.arrivedAt = -Infinity;
-    this.rate.clear();
   }
 
   async #begin(entry) {
@@ -88,7 +82,7 @@ export class Feed {
       this.#undrawn = { sequence: entry.picture.sequence, at: entry.at };
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      this.faults += 1; // broken on the way: the next one may be whole
+      // Broken on the way; the next one may be whole.
       this.#shown(this.#camera.id, entry.picture.sequence, performance.now() - entry.at);
     } finally {
       this.#decoding = false;

@@ -21,14 +21,21 @@ const REASONS = Object.freeze({
  */
 export async function abilities(navigator, secure) {
   if (!secure) {
-    return { vr: false, ar: false, reason: "This page was not opened over https (or localhost), so the browser hides the headset." };
+    return {
+      vr: false,
+      ar: false,
+      reason: "This page was not opened over https (or localhost), so the browser hides the headset.",
+    };
   }
-  if (!navigator.xr) return { vr: false, ar: false, reason: "This browser has no WebXR. Open the page in the headset’s browser." };
-  const [vr, ar] = await Promise.all(["immersive-vr", "immersive-ar"].map((m) => navigator.xr.isSessionSupported(m).catch(() => false)));
+  if (!navigator.xr)
+    return { vr: false, ar: false, reason: "This browser has no WebXR. Open the page in the headset’s browser." };
+  const [vr, ar] = await Promise.all(
+    ["immersive-vr", "immersive-ar"].map((m) => navigator.xr.isSessionSupported(m).catch(() => false)),
+  );
   return { vr, ar, reason: vr || ar ? "" : "No headset is connected to this browser." };
 }
 
-/** Events: change (the reason or the session), frame (detail: {frame, sample, space, session}), end, note (for the log). */
+/** Events: change (reason or session), frame (detail: {frame, sample, space, session}), end, note (for the log). */
 export class Headset extends EventTarget {
   session = null;
   space = null;
@@ -85,7 +92,11 @@ export class Headset extends EventTarget {
         return true;
       }
       if (source.gamepad.vibrationActuator?.playEffect) {
-        source.gamepad.vibrationActuator.playEffect("dual-rumble", { duration, strongMagnitude: intensity, weakMagnitude: intensity });
+        source.gamepad.vibrationActuator.playEffect("dual-rumble", {
+          duration,
+          strongMagnitude: intensity,
+          weakMagnitude: intensity,
+        });
         return true;
       }
     }

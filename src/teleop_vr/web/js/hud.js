@@ -1,6 +1,11 @@
-/** Paints what is told in the headset on small canvases: the status bar, warnings, the prompt or countdown, captions. */
+/** Paints what is told in the headset on small canvases: status bar, warnings, prompt or countdown, captions. */
 
 const COLOURS = Object.freeze({ ok: "#46c08a", info: "#6cb2ff", warn: "#f0b44c", danger: "#ff6b6b", muted: "#93a1b0" });
+const CHIPS = Object.freeze({
+  danger: "rgba(120, 24, 28, 0.94)",
+  warn: "rgba(58, 43, 12, 0.94)",
+  info: "rgba(20, 36, 54, 0.94)",
+});
 const TEXT = "#eef3f8";
 const SOFT = "#a9b6c4";
 const GROUND = "rgba(23, 31, 40, 0.93)";
@@ -69,7 +74,8 @@ export function wrap(pen, text, most, rows) {
   const lines = [""];
   for (const word of text.split(/\s+/).filter(Boolean)) {
     const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (pen.measureText(longer).width <= most || lines.at(-1) === "" || lines.length === rows) lines[lines.length - 1] = longer;
+    if (pen.measureText(longer).width <= most || lines.at(-1) === "" || lines.length === rows)
+      lines[lines.length - 1] = longer;
     else lines.push(word);
   }
   return lines;
@@ -153,7 +159,7 @@ export function paintWarnings(pen, { warnings }, width, height) {
     const y = height - (shown.length - i) * row;
     const wide = Math.min(width, pen.measureText(text).width + 96);
     const x = (width - wide) / 2;
-    pen.fillStyle = tone === "danger" ? "rgba(120, 24, 28, 0.94)" : "rgba(58, 43, 12, 0.94)";
+    pen.fillStyle = CHIPS[tone] ?? CHIPS.info;
     pen.beginPath();
     pen.roundRect(x, y + 4, wide, row - 8, (row - 8) / 2);
     pen.fill();

@@ -5,7 +5,7 @@
 import { PROTOCOL, encodeFrame } from "./protocol.js";
 import { Ring } from "./ring.js";
 
-/** Pauses before the next try, ms: they double, with up to a quarter of chance so that pages do not come all at once. */
+/** Pauses before the next try, ms: they double, and up to a quarter more by chance: pages do not come all at once. */
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 8000;
 /** After these codes another try would end the same way. */
@@ -39,7 +39,6 @@ export class Link extends EventTarget {
   stateAt = -Infinity;
   /** Round trips headset - server - page, ms. */
   roundTrips = new Ring(120);
-  framesLeftOut = 0;
 
   #url;
   #token;
@@ -104,6 +103,11 @@ export class Link extends EventTarget {
     return this.status === "open" && performance.now() - this.stateAt < STALE_MS;
   }
 
+  /** Whether frames pile up in the browser: the network does not keep up. */
+  get congested() {
+    return this.status === "open" && this.#socket.bufferedAmount > MOST_WAITING;
+  }
+
   /**
    * Send a headset frame.
    * @param {import("./protocol.js").Frame} frame
@@ -112,10 +116,7 @@ export class Link extends EventTarget {
    */
   sendFrame(frame, now) {
     if (this.status !== "open" || this.role !== "operator") return false;
-    if (this.#socket.bufferedAmount > MOST_WAITING) {
-      this.framesLeftOut += 1;
-      return false;
-    }
+    if (this.congested) return false;
     this.#sequence += 1;
     this.#sent[this.#sequence % REMEMBERED] = now;
     const echo = this.state ? this.state.t : 0;
@@ -144,7 +145,10 @@ export class Link extends EventTarget {
       return Promise.resolve({ ok: false, message: "Not connected to the robot: nothing was sent." });
     }
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#answer({ id, ok: false, message: `No answer to “${command}” within 3 s.` }), 3000);
+      const timer = setTimeout(
+        () => this.#answer({ id, ok: false, message: `No answer to “${command}” within 3 s.` }),
+        3000,
+      );
       this.#commands.set(id, { resolve, timer });
     });
   }

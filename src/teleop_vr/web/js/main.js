@@ -15,18 +15,22 @@ import { Scene, rayOf } from "./scene.js";
 const TELL_MS = 100;
 /** Pause between two requests for the operator’s place while somebody else holds it, ms. */
 const CLAIM_MS = 2000;
+/** What the server tells is shown in the headset for so long, ms. */
+const EVENT_MS = 4000;
 /** A hand that squeezes more than this means the robot, not a panel. */
 const SQUEEZED = 0.3;
 
 const canvas = document.createElement("canvas");
-const gl = canvas.getContext("webgl2", { xrCompatible: true, antialias: false }); // the headset's layer smooths by itself
+// The headset's own layer smooths edges, whatever the canvas does.
+const gl = canvas.getContext("webgl2", { xrCompatible: true, antialias: false });
 const headset = gl && new Headset(gl);
 const scene = gl && new Scene(gl);
 const frameRate = new Rate(90);
 
 /** Cameras of the present connection. */
 let cameras = { welcome: null, feeds: [], byId: new Map() };
-let told = null;
+/** What the server told last, beside its state. */
+let event = { level: "", text: "", at: -Infinity };
 let toldAt = -Infinity;
 let claimedAt = -Infinity;
 let ready = { vr: false, ar: false, reason: "Looking for a headset…" };
@@ -37,7 +41,11 @@ const desk = new Console(link, enter, rename);
 
 function clientName() {
   const name = localStorage.getItem(NAME_KEY) ?? "";
-  const device = /Quest/.test(navigator.userAgent) ? "Quest" : /Android|iPhone/.test(navigator.userAgent) ? "phone" : "desk";
+  const device = /Quest/.test(navigator.userAgent)
+    ? "Quest"
+    : /Android|iPhone/.test(navigator.userAgent)
+      ? "phone"
+      : "desk";
   return name ? `${name} (${device})` : device;
 }
 
@@ -77,6 +85,8 @@ function pageFacts(at) {
     roundTrip: headset?.session ? link.roundTrips.percentile(0.5) : null,
     frameRate: headset?.session ? frameRate.at(at) : (link.state?.latency?.frame_hz ?? null),
     headset: headsetReason(),
+    congested: link.congested,
+    event: headset?.session && at - event.at < EVENT_MS ? event : null,
     cameras: Object.fromEntries(stale.map((f) => [f.name, (at - f.arrivedAt) / 1000])),
   };
 }
@@ -93,7 +103,7 @@ function tell(at) {
   if (at - toldAt < TELL_MS) return;
   toldAt = at;
   const page = pageFacts(at);
-  told = describe(link.state, page);
+  const told = describe(link.state, page);
   desk.show(told, link.state, page);
   if (headset?.session) scene.tell(told, at);
 }
@@ -126,7 +136,10 @@ link.addEventListener("haptic", ({ detail }) => headset?.pulse(detail.hand, deta
 link.addEventListener("panels", ({ detail }) => {
   if (detail.do === "reanchor" && scene) scene.anchored = false;
 });
-link.addEventListener("event", ({ detail }) => desk.toast(detail.level, detail.text));
+link.addEventListener("event", ({ detail }) => {
+  event = { ...detail, at: performance.now() };
+  desk.toast(detail.level, detail.text);
+});
 link.addEventListener("result", ({ detail }) => {
   if (!detail.ok) desk.toast("warn", detail.message);
 });
@@ -152,7 +165,13 @@ headset?.addEventListener("frame", ({ detail: { frame, sample, space, session } 
   tell(at);
   scene.takePictures(at);
   const hands = link.fresh ? link.state.hands : null;
-  scene.draw(session.renderState.baseLayer, viewer.views, { passthrough: headset.passthrough, sample, hands, rays, now: at });
+  scene.draw(session.renderState.baseLayer, viewer.views, {
+    passthrough: headset.passthrough,
+    sample,
+    hands,
+    rays,
+    now: at,
+  });
 });
 headset?.addEventListener("change", () => {
   toldAt = -Infinity;
@@ -160,7 +179,8 @@ headset?.addEventListener("change", () => {
 });
 headset?.addEventListener("note", ({ detail }) => link.log("info", detail));
 headset?.addEventListener("end", () => {
-  if (frameRate.at(performance.now())) sessionStorage.setItem(SESSION_RATE_KEY, String(frameRate.at(performance.now())));
+  if (frameRate.at(performance.now()))
+    sessionStorage.setItem(SESSION_RATE_KEY, String(frameRate.at(performance.now())));
   frameRate.clear();
   link.release();
 });
@@ -172,7 +192,8 @@ function pointing(frame, space, session, sample) {
     const side = source.handedness;
     const hand = sample[side];
     const driving = link.fresh && link.role === "operator" && link.state.hands[side]?.engaged;
-    const pose = hand?.tracked && !driving && hand.squeeze < SQUEEZED ? frame.getPose(source.targetRaySpace, space) : null;
+    const pose =
+      hand?.tracked && !driving && hand.squeeze < SQUEEZED ? frame.getPose(source.targetRaySpace, space) : null;
     if (!pose) continue;
     const ray = rayOf(poseOf(pose));
     rays.set(side, ray);
@@ -218,7 +239,9 @@ link.want = "observer"; // the robot goes to who enters with a headset
 if (token) link.open();
 else askToken();
 requestAnimationFrame(draw);
-ready = gl ? await abilities(navigator, isSecureContext) : { vr: false, ar: false, reason: "This browser has no WebGL 2." };
+ready = gl
+  ? await abilities(navigator, isSecureContext)
+  : { vr: false, ar: false, reason: "This browser has no WebGL 2." };
 navigator.xr?.addEventListener?.("devicechange", async () => {
   ready = await abilities(navigator, isSecureContext);
   desk.abilities(ready, Boolean(headset?.session));

@@ -7,8 +7,6 @@
  * @typedef {{position: Vec3, orientation: Quat}} Pose
  */
 
-export const IDENTITY = Object.freeze([0, 0, 0, 1]);
-
 /** Sum of two vectors. */
 export const add = (a, b) => [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
 /** Difference a - b. */
@@ -20,11 +18,7 @@ export const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 /** Euclidean length. */
 export const length = (a) => Math.hypot(a[0], a[1], a[2]);
 /** Vector product. */
-export const cross = (a, b) => [
-  a[1] * b[2] - a[2] * b[1],
-  a[2] * b[0] - a[0] * b[2],
-  a[0] * b[1] - a[1] * b[0],
-];
+export const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 
 /**
  * Unit vector along a.
@@ -74,13 +68,7 @@ export function axisAngle(axis, angle) {
   return [axis[0] * s, axis[1] * s, axis[2] * s, Math.cos(angle / 2)];
 }
 
-/** Angle between two rotations, rad, 0 to pi. */
-export function angleBetween(a, b) {
-  const d = multiply(conjugate(a), b);
-  return 2 * Math.atan2(Math.hypot(d[0], d[1], d[2]), Math.abs(d[3]));
-}
-
-/** Heading of a rotation about the vertical (WebXR +y), rad: where its -z axis points, 0 straight ahead, left positive. */
+/** Heading of a rotation about the vertical (WebXR +y), rad: where its -z axis points; 0 ahead, left positive. */
 export function heading(q) {
   const forward = rotate(q, [0, 0, -1]);
   if (Math.hypot(forward[0], forward[2]) > 1e-3) return Math.atan2(-forward[0], -forward[2]);

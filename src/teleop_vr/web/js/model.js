@@ -18,7 +18,6 @@ const RECORDER = Object.freeze({
   DISCARDED: "Discarded",
   ABORTED: "Aborted",
 });
-const LIMITS = Object.freeze({ speed: "speed", acceleration: "acceleration", jump: "jump", reach: "reach" });
 const SIDES = Object.freeze({ left: "Left", right: "Right" });
 
 const number = (v) => (Number.isFinite(v) ? v : null);
@@ -46,6 +45,8 @@ export function clock(seconds) {
  * @property {number|null} roundTrip ms
  * @property {number|null} frameRate of the headset, 1/s
  * @property {string} headset why frames stopped or are unusable, "" while all is well
+ * @property {boolean} congested frames pile up in the browser
+ * @property {{level: string, text: string}|null} event that the server told a moment ago, for who sees no desk
  * @property {Record<string, number>} cameras age in s of the newest picture by camera; only those that should run
  *
  * @param {object|null} state newest of the server
@@ -78,7 +79,8 @@ function headline(state, page, live) {
   switch (state.session) {
     case "engaged": {
       const moving = Object.keys(SIDES).filter((side) => state.hands[side].engaged);
-      const text = moving.length === 2 ? "Both hands move" : moving.length ? `${SIDES[moving[0]]} hand moves` : "Robot moves";
+      const text =
+        moving.length === 2 ? "Both hands move" : moving.length ? `${SIDES[moving[0]]} hand moves` : "Robot moves";
       return { tone: "ok", text, detail: "Let go of the grip to hold." };
     }
     case "paused":
@@ -98,7 +100,9 @@ function headline(state, page, live) {
 function linkOf(page) {
   switch (page.status) {
     case "open":
-      return page.fresh ? { tone: "ok", text: "Connected", detail: "" } : { tone: "warn", text: "Robot silent", detail: "" };
+      return page.fresh
+        ? { tone: "ok", text: "Connected", detail: "" }
+        : { tone: "warn", text: "Robot silent", detail: "" };
     case "connecting":
       return { tone: "info", text: "Connecting", detail: page.reason };
     case "waiting":
@@ -116,10 +120,13 @@ function linkOf(page) {
 
 function handOf(state, side) {
   const hand = state.hands[side];
-  const limits = (hand.limited ?? []).map((name) => LIMITS[name] ?? name);
+  const limits = hand.limited ?? [];
   const common = { gripper: number(hand.gripper), force: number(hand.force), limits, engaged: hand.engaged };
   if (!hand.tracked) {
-    const unseen = { tone: state.session === "idle" ? "muted" : "warn", text: state.session === "idle" ? "–" : "not seen" };
+    const unseen = {
+      tone: state.session === "idle" ? "muted" : "warn",
+      text: state.session === "idle" ? "–" : "not seen",
+    };
     return { ...common, ...unseen };
   }
   if (hand.engaged) {
@@ -132,11 +139,21 @@ function handOf(state, side) {
 
 function episodeOf(state) {
   const e = state?.episode;
-  if (!e || !e.state) return { state: "", text: RECORDER[""], tone: "muted", title: "No recorder", task: "", countdown: 0, time: "", card: null };
+  if (!e || !e.state)
+    return {
+      state: "",
+      text: RECORDER[""],
+      tone: "muted",
+      title: "No recorder",
+      task: "",
+      countdown: 0,
+      time: "",
+      card: null,
+    };
   const tones = { RECORDING: "danger", COUNTDOWN: "warn", SAVING: "info", SAVED: "ok", ABORTED: "warn" };
   return {
     state: e.state,
-    text: RECORDER[e.state] ?? e.state,
+    text: [RECORDER[e.state] ?? e.state, e.state === "SAVED" && e.quality].filter(Boolean).join(" · "),
     tone: tones[e.state] ?? "muted",
     title: `Episode ${e.index}`,
     saved: `${e.saved} saved`,
@@ -151,6 +168,12 @@ function episodeOf(state) {
 
 function warnings(state, page, live) {
   const list = [];
+  if (page.event) {
+    const tones = { error: "danger", warn: "warn" };
+    list.push({ tone: tones[page.event.level] ?? "info", code: "event", text: sentence(page.event.text) });
+  }
+  if (page.congested)
+    list.push({ tone: "warn", code: "congested", text: "The network does not keep up: frames are left out" });
   if (page.headset) list.push({ tone: "warn", code: "headset", text: page.headset });
   if (page.status === "open" && !page.fresh && state) {
     list.push({ tone: "warn", code: "link_stale", text: `Robot state is ${page.stateAge.toFixed(1)} s old` });
@@ -165,9 +188,14 @@ function warnings(state, page, live) {
     const own = new Set(list.map((w) => w.code));
     for (const w of state.warnings ?? []) {
       if (own.has(w.code)) continue; // said already, and fresher
-      list.push({ tone: w.code === "robot" || w.code === "estop" ? "danger" : "warn", code: w.code, text: sentence(w.text) });
+      list.push({
+        tone: w.code === "robot" || w.code === "estop" ? "danger" : "warn",
+        code: w.code,
+        text: sentence(w.text),
+      });
     }
-    for (const text of state.episode?.warnings ?? []) list.push({ tone: "warn", code: "recorder", text: sentence(text) });
+    for (const text of state.episode?.warnings ?? [])
+      list.push({ tone: "warn", code: "recorder", text: sentence(text) });
   }
   return list;
 }
@@ -196,17 +224,32 @@ function buttonsOf(state, page, live) {
   const yes = { enabled: true, why: "" };
   const off = page.status === "open" ? "Waiting for the robot’s state" : "Not connected";
   if (!live) {
-    return { start: no(off), save: no(off), discard: no(off), pause: no(off), estop: page.status === "open" ? yes : no(off), reset: no(off) };
+    return {
+      start: no(off),
+      save: no(off),
+      discard: no(off),
+      pause: no(off),
+      lock: no(off),
+      estop: page.status === "open" ? yes : no(off),
+      reset: no(off),
+    };
   }
   const e = state.episode?.state ?? "";
   const running = e === "RECORDING" || e === "COUNTDOWN";
   const stopped = state.session === "estop" || state.mode === "ESTOP";
   const none = e === "" ? "No recorder is running" : null;
   return {
-    start: none ? no(none) : stopped ? no("Emergency stop") : running || e === "SAVING" ? no("An episode is under way") : yes,
+    start: none
+      ? no(none)
+      : stopped
+        ? no("Emergency stop")
+        : running || e === "SAVING"
+          ? no("An episode is under way")
+          : yes,
     save: none ? no(none) : e === "RECORDING" ? yes : no("Nothing is being recorded"),
     discard: none ? no(none) : running ? yes : no("Nothing is being recorded"),
     pause: stopped ? no("Emergency stop") : state.session === "idle" ? no("No headset") : yes,
+    lock: page.role === "operator" ? yes : no("Only who drives can lock the base"),
     estop: stopped ? no("Already stopped") : yes,
     reset: stopped ? yes : no("Not stopped"),
   };

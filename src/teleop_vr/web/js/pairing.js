@@ -3,7 +3,7 @@
 import { TOKEN_KEY } from "./keys.js";
 
 /**
- * Token of this tab, "" if there is none yet. Takes it out of the address, so that it is not in a screenshot or bookmark.
+ * Token of this tab, "" if there is none yet. Takes it out of the address: it is to be in no screenshot or bookmark.
  * @param {Location} location
  * @param {Storage} storage
  * @param {History} history

@@ -12,8 +12,8 @@ const [TAKE, DROP] = [0.7, 0.4];
 const REACH = [0.5, 4];
 
 /**
- * The panels as they hang at first, seen from the eye: degrees left (+) and up (+), distance in m. A panel fills as much
- * of `width` by `height` (m) as its `aspect` (width / height) allows; a camera's first picture corrects that.
+ * The panels as they hang at first, seen from the eye: degrees left (+) and up (+), distance in m. A panel fills as
+ * much of `width` by `height` (m) as its `aspect` (width / height) allows; a camera's first picture corrects that.
  */
 export const DEFAULT_PANELS = Object.freeze([
   { id: "head", left: 0, up: 0, distance: 1.7, width: 1.6, height: 1.05, aspect: 16 / 9 },

@@ -99,7 +99,8 @@ export function encodeFrame(frame, stamp) {
  * @throws {RangeError} it is none, or coded in a way unknown here
  */
 export function decodePicture(message) {
-  if (message.byteLength <= PICTURE_HEADER) throw new RangeError(`a picture has more than ${PICTURE_HEADER} bytes, not ${message.byteLength}`);
+  if (message.byteLength <= PICTURE_HEADER)
+    throw new RangeError(`a picture has more than ${PICTURE_HEADER} bytes, not ${message.byteLength}`);
   const view = new DataView(message);
   if (view.getUint32(0, true) !== PICTURE_MAGIC) throw new RangeError("binary message of an unknown kind");
   if (view.getUint8(5) !== 0) throw new RangeError(`picture codec ${view.getUint8(5)} is unknown, JPEG is 0`);

@@ -1,15 +1,14 @@
-/** Draws flat textured panels and boxes with WebGL2; knows nothing of robots. Colours are [red, green, blue, alpha], 0 to 1. */
+/** Draws flat textured panels and boxes with WebGL2; knows nothing of robots. Colours: [red, green, blue, alpha]. */
 import { product } from "./maths.js";
 
 const PANEL_VERTEX = `#version 300 es
 layout(location = 0) in vec3 corner;
 uniform mat4 transform;
-uniform vec4 crop; // left, top, width, height of the picture that is shown
 out vec2 at;
 out vec2 within;
 void main() {
   within = corner.xy;
-  at = crop.xy + crop.zw * vec2(corner.x + 0.5, 0.5 - corner.y);
+  at = vec2(corner.x + 0.5, 0.5 - corner.y);
   gl_Position = transform * vec4(corner, 1.0);
 }`;
 
@@ -96,7 +95,10 @@ function boxVertices() {
 
 function program(gl, vertex, fragment) {
   const out = gl.createProgram();
-  for (const [type, source] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, fragment]]) {
+  for (const [type, source] of [
+    [gl.VERTEX_SHADER, vertex],
+    [gl.FRAGMENT_SHADER, fragment],
+  ]) {
     const shader = gl.createShader(type);
     gl.shaderSource(shader, source);
     gl.compileShader(shader);
@@ -105,12 +107,15 @@ function program(gl, vertex, fragment) {
   }
   gl.linkProgram(out);
   if (!gl.getProgramParameter(out, gl.LINK_STATUS)) throw new Error(`shader program: ${gl.getProgramInfoLog(out)}`);
-  return new Proxy({ use: () => gl.useProgram(out) }, {
-    get(target, name) {
-      if (name in target) return target[name];
-      return (target[name] = gl.getUniformLocation(out, name)); // uniforms by their names
+  return new Proxy(
+    { use: () => gl.useProgram(out) },
+    {
+      get(target, name) {
+        if (name in target) return target[name];
+        return (target[name] = gl.getUniformLocation(out, name)); // uniforms by their names
+      },
     },
-  });
+  );
 }
 
 function mesh(gl, vertices, sizes) {
@@ -234,15 +239,14 @@ export class Renderer {
    * @param {Texture} texture
    * @param {Float32Array} place matrix that stretches the unit square to the panel
    * @param {[number, number]} size of the panel, m
-   * @param {{crop?: number[], rounding?: number, rim?: number[], dim?: number}} look
+   * @param {{rounding?: number, rim?: number[], dim?: number}} look
    */
-  panel(texture, place, size, { crop = [0, 0, 1, 1], rounding = 0.02, rim = [0, 0, 0, 0], dim = 1 } = {}) {
+  panel(texture, place, size, { rounding = 0.02, rim = [0, 0, 0, 0], dim = 1 } = {}) {
     const gl = this.#gl;
     this.#panel.use();
     texture.bind();
     gl.uniform1i(this.#panel.picture, 0);
     gl.uniformMatrix4fv(this.#panel.transform, false, product(this.#view, place));
-    gl.uniform4fv(this.#panel.crop, crop);
     gl.uniform2fv(this.#panel.size, size);
     gl.uniform1f(this.#panel.rounding, rounding);
     gl.uniform4fv(this.#panel.rim, rim);

@@ -1,4 +1,4 @@
-/** Statistics over the latest samples of a number: latency, jitter, frame rate. Memory stays what it was at the start. */
+/** Statistics over the latest samples of a number: latency, jitter, frame rate. Memory does not grow. */
 export class Ring {
   #values;
   #next = 0;
@@ -6,7 +6,8 @@ export class Ring {
 
   /** @param {number} capacity samples kept, at least 1 */
   constructor(capacity) {
-    if (!Number.isInteger(capacity) || capacity < 1) throw new RangeError(`capacity is a whole number from 1, not ${capacity}`);
+    if (!Number.isInteger(capacity) || capacity < 1)
+      throw new RangeError(`capacity is a whole number from 1, not ${capacity}`);
     this.#values = new Float64Array(capacity);
   }
 
@@ -80,11 +81,5 @@ export class Rate {
     const times = this.#times.values();
     if (times.length < 2 || now - times.at(-1) > 2000) return 0;
     return (1000 * (times.length - 1)) / (Math.max(now, times.at(-1)) - times[0]);
-  }
-
-  /** Intervals between the events kept, ms. */
-  intervals() {
-    const times = this.#times.values();
-    return times.slice(1).map((t, i) => t - times[i]);
   }
 }

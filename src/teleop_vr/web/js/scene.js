@@ -9,7 +9,12 @@ const DARK = [0.055, 0.07, 0.09, 1];
 const CLEAR = [0, 0, 0, 0];
 const FLOOR = [0.36, 0.44, 0.54, 0.35];
 const HANDS = Object.freeze({ left: [0.27, 0.75, 0.82], right: [0.95, 0.66, 0.3] });
-const RIM = Object.freeze({ rest: [1, 1, 1, 0.1], pointed: [0.42, 0.7, 1, 0.7], held: [0.42, 0.7, 1, 1], recording: [1, 0.36, 0.36, 0.9] });
+const RIM = Object.freeze({
+  rest: [1, 1, 1, 0.1],
+  pointed: [0.42, 0.7, 1, 0.7],
+  held: [0.42, 0.7, 1, 1],
+  recording: [1, 0.36, 0.36, 0.9],
+});
 /** A command further from the hand than this (m) is joined to it by a line. */
 const APART = 0.03;
 /** Width of a picture's caption as a share of the panel, and the panel's of the overlay. */
@@ -42,12 +47,19 @@ export class Scene {
   setFeeds(feeds) {
     this.#feeds = feeds;
     this.#textures = new Map(feeds.map((feed) => [feed, new Texture(this.#gl)]));
-    this.#captions = new Map([...new Set(feeds.map((f) => f.name))].map((name) => [name, this.#sheet(640, 60, paintCaption)]));
+    this.#captions = new Map(
+      [...new Set(feeds.map((f) => f.name))].map((name) => [name, this.#sheet(640, 60, paintCaption)]),
+    );
   }
 
   /** Put what `describe` tells on the panels. */
   tell(told, now) {
-    this.#show(this.#sheets.status, { headline: told.headline, episode: told.episode, latency: told.latency, hands: told.hands });
+    this.#show(this.#sheets.status, {
+      headline: told.headline,
+      episode: told.episode,
+      latency: told.latency,
+      hands: told.hands,
+    });
     this.#show(this.#sheets.warnings, { warnings: told.warnings });
     this.panels.all.get("warnings").visible = told.warnings.length > 0;
     this.#overlay = overlayOf(told);
@@ -55,7 +67,11 @@ export class Scene {
     for (const [name, caption] of this.#captions) {
       const feed = this.#feeds.find((f) => f.name === name);
       const age = (now - feed.arrivedAt) / 1000;
-      const stale = !feed.stale(now) ? "" : Number.isFinite(age) ? `no picture for ${age.toFixed(age < 10 ? 1 : 0)} s` : "no picture yet";
+      const stale = !feed.stale(now)
+        ? ""
+        : Number.isFinite(age)
+          ? `no picture for ${age.toFixed(age < 10 ? 1 : 0)} s`
+          : "no picture yet";
       this.#show(caption, { name: cameraLabel(name), stale });
     }
     this.recording = told.episode.state === "RECORDING";
@@ -101,7 +117,8 @@ export class Scene {
       if (!panel.visible) continue;
       const rim = held.has(panel.id) ? RIM.held : pointed.has(panel.id) ? RIM.pointed : RIM.rest;
       const sheet = this.#sheets[panel.id];
-      if (sheet) this.#flat(sheet.texture, panel.pose, panel.width, panel.aspect, { rim: rim === RIM.rest ? undefined : rim });
+      if (sheet)
+        this.#flat(sheet.texture, panel.pose, panel.width, panel.aspect, { rim: rim === RIM.rest ? undefined : rim });
       else this.#drawCamera(panel, eye, rim, now);
     }
     const head = this.panels.all.get("head");
@@ -116,13 +133,18 @@ export class Scene {
     const feed = feeds.find((f) => f.eye === eye) ?? feeds.find((f) => f.eye === "both") ?? feeds[0];
     if (!feed) return;
     const texture = this.#textures.get(feed);
-    const look = { rim: this.recording && rim === RIM.rest && panel.id === "head" ? RIM.recording : rim, dim: feed.stale(now) ? 0.35 : 1 };
+    const look = {
+      rim: this.recording && rim === RIM.rest && panel.id === "head" ? RIM.recording : rim,
+      dim: feed.stale(now) ? 0.35 : 1,
+    };
     if (texture.width) this.#flat(texture, panel.pose, panel.width, panel.aspect, look);
     const caption = this.#captions.get(panel.id);
     const width = Math.min(panel.width * CAPTION, 0.5);
     const height = panel.width / panel.aspect;
     const corner = [-panel.width / 2 + width / 2 + 0.02, height / 2 - width / (640 / 60) / 2 - 0.02, 0.012];
-    this.#flat(caption.texture, compose(panel.pose, { position: corner, orientation: [0, 0, 0, 1] }), width, 640 / 60, { rounding: 0 });
+    this.#flat(caption.texture, compose(panel.pose, { position: corner, orientation: [0, 0, 0, 1] }), width, 640 / 60, {
+      rounding: 0,
+    });
   }
 
   #flat(texture, pose, width, aspect, look) {
@@ -160,7 +182,10 @@ export class Scene {
     const distance = length(span);
     if (!(distance > 0)) return;
     const orientation = turn(unit(span));
-    this.#renderer.box(matrix({ position: add(from, scale(span, 0.5)), orientation }, [thickness, thickness, distance]), tint);
+    this.#renderer.box(
+      matrix({ position: add(from, scale(span, 0.5)), orientation }, [thickness, thickness, distance]),
+      tint,
+    );
   }
 
   #sheet(width, height, paint) {
@@ -177,7 +202,12 @@ function turn(to) {
   const from = [0, 0, -1];
   const w = 1 - to[2];
   if (w < 1e-6) return [1, 0, 0, 0]; // straight back
-  const q = [from[1] * to[2] - from[2] * to[1], from[2] * to[0] - from[0] * to[2], from[0] * to[1] - from[1] * to[0], w];
+  const q = [
+    from[1] * to[2] - from[2] * to[1],
+    from[2] * to[0] - from[0] * to[2],
+    from[0] * to[1] - from[1] * to[0],
+    w,
+  ];
   const n = Math.hypot(...q);
   return q.map((v) => v / n);
 }
@@ -189,10 +219,12 @@ export function overlayOf({ headline, prompt, episode, live }) {
     return { kind, title: headline.text, text: headline.detail, hint: live ? "The robot holds" : "" };
   }
   if (prompt) {
-    const hint = `${prompt.confirm} = ${prompt.kind === "save" ? "save" : "discard"}      ${prompt.cancel} = back      ${Math.ceil(prompt.left_s)} s`;
+    const answers = [`${prompt.confirm} = ${prompt.kind}`, `${prompt.cancel} = back`, `${Math.ceil(prompt.left_s)} s`];
+    const hint = answers.join("      ");
     return { kind: "ask", title: prompt.text, text: episode.task, hint };
   }
-  if (episode.countdown) return { kind: "countdown", title: String(episode.countdown), text: episode.task || "Recording starts", hint: "" };
+  if (episode.countdown)
+    return { kind: "countdown", title: String(episode.countdown), text: episode.task || "Recording starts", hint: "" };
   return null;
 }
 

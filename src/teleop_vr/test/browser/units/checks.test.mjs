@@ -4,7 +4,10 @@ import * as checks from "../../../web/js/checks.js";
 import { pairingToken } from "../../../web/js/pairing.js";
 
 test("a good connection is good, a bad one comes with what to do", () => {
-  const good = checks.tripChecks(Array.from({ length: 100 }, (_, i) => 4 + (i % 5)), 100);
+  const good = checks.tripChecks(
+    Array.from({ length: 100 }, (_, i) => 4 + (i % 5)),
+    100,
+  );
   assert.ok(good.every((c) => c.tone === "ok" && c.fix === ""));
   const bad = checks.tripChecks([50, 60, 300], 5);
   assert.ok(bad.every((c) => c.tone === "danger" && c.fix !== ""));
@@ -25,7 +28,13 @@ test("the verdict is that of the worst", () => {
   const fine = { name: "A", tone: "ok", value: "", fix: "" };
   assert.equal(checks.verdict([fine, { ...fine, tone: "muted" }]).tone, "ok");
   assert.equal(checks.verdict([fine, { ...fine, tone: "warn" }]).tone, "warn");
-  assert.match(checks.verdict([{ ...fine, tone: "warn" }, { ...fine, name: "Socket", tone: "danger" }]).detail, /socket/);
+  assert.match(
+    checks.verdict([
+      { ...fine, tone: "warn" },
+      { ...fine, name: "Socket", tone: "danger" },
+    ]).detail,
+    /socket/,
+  );
 });
 
 test("the token leaves the address and stays with the tab", () => {

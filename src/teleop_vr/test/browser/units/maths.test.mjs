@@ -28,22 +28,14 @@ test("poses compose with their inverses to nothing, and act as their matrices do
     const [a, b] = [0, 0].map(() => ({ position: vector(), orientation: rotation() }));
     const none = m.compose(a, m.invert(a));
     close(none.position, [0, 0, 0]);
-    assert.ok(m.angleBetween(none.orientation, m.IDENTITY) < 1e-6);
+    close(none.orientation.map(Math.abs), [0, 0, 0, 1], 1e-6);
     const p = vector();
     const chained = m.product(m.matrix(a), m.matrix(b));
     const expected = m.transform(m.compose(a, b), p);
-    const got = [0, 1, 2].map((r) => chained[r] * p[0] + chained[4 + r] * p[1] + chained[8 + r] * p[2] + chained[12 + r]);
+    const got = [0, 1, 2].map(
+      (r) => chained[r] * p[0] + chained[4 + r] * p[1] + chained[8 + r] * p[2] + chained[12 + r],
+    );
     close(got, expected, 1e-5); // matrices are single precision
-  }
-});
-
-test("angles between rotations are those they were made with, whatever the sign of the quaternion", () => {
-  for (let i = 0; i < 100; i++) {
-    const a = rotation();
-    const angle = Math.abs(random()) * 3.1;
-    const b = m.multiply(a, m.axisAngle(m.unit(vector()), angle));
-    assert.ok(Math.abs(m.angleBetween(a, b) - angle) < 1e-6);
-    assert.ok(Math.abs(m.angleBetween(a, b.map((v) => -v)) - angle) < 1e-6);
   }
 });
 

@@ -7,23 +7,77 @@ import { line, wrap } from "../../../web/js/hud.js";
 import { overlayOf } from "../../../web/js/scene.js";
 
 const page = (more = {}) => ({
-  status: "open", reason: "", fix: "", retryIn: 0, fresh: true, stateAge: 0.02, role: "operator", operator: "Ada",
-  roundTrip: 20, frameRate: 72, headset: "", cameras: {}, ...more,
+  status: "open",
+  reason: "",
+  fix: "",
+  retryIn: 0,
+  fresh: true,
+  stateAge: 0.02,
+  role: "operator",
+  operator: "Ada",
+  roundTrip: 20,
+  frameRate: 72,
+  headset: "",
+  congested: false,
+  event: null,
+  cameras: {},
+  ...more,
 });
-const hand = (more = {}) => ({ engaged: false, withheld: "", tracked: true, limited: [], gripper: 0, gripper_waiting: false, ghost: null, force: 0, ...more });
+const hand = (more = {}) => ({
+  engaged: false,
+  withheld: "",
+  tracked: true,
+  limited: [],
+  gripper: 0,
+  gripper_waiting: false,
+  ghost: null,
+  force: 0,
+  ...more,
+});
 const state = (more = {}) => ({
-  t: 1, session: "ready", mode: "TELEOP", mode_reason: "", hands: { left: hand(), right: hand() }, base: { twist: [0, 0, 0] },
-  lift: 0, head: [0, 0], sticks: { neutral: true }, prompt: null, warnings: [], latency: {}, counters: {},
-  episode: { state: "IDLE", index: 3, saved: 2, countdown: 0, duration: 0, task: "t", scene_card: null, quality: "", warnings: [] }, ...more,
+  t: 1,
+  session: "ready",
+  mode: "TELEOP",
+  mode_reason: "",
+  hands: { left: hand(), right: hand() },
+  base: { twist: [0, 0, 0] },
+  lift: 0,
+  head: [0, 0],
+  sticks: { neutral: true },
+  prompt: null,
+  warnings: [],
+  latency: {},
+  counters: {},
+  episode: {
+    state: "IDLE",
+    index: 3,
+    saved: 2,
+    countdown: 0,
+    duration: 0,
+    task: "t",
+    scene_card: null,
+    quality: "",
+    warnings: [],
+  },
+  ...more,
 });
 
 test("never claims the robot is live over a stale or closed link", () => {
-  for (const bad of [{ fresh: false, stateAge: 2 }, { status: "waiting", reason: "gone." }, { status: "refused" }, { status: "connecting" }, { status: "closed" }]) {
-    const told = describe(state({ session: "engaged", hands: { left: hand({ engaged: true }), right: hand() } }), page(bad));
+  for (const bad of [
+    { fresh: false, stateAge: 2 },
+    { status: "waiting", reason: "gone." },
+    { status: "refused" },
+    { status: "connecting" },
+    { status: "closed" },
+  ]) {
+    const told = describe(
+      state({ session: "engaged", hands: { left: hand({ engaged: true }), right: hand() } }),
+      page(bad),
+    );
     assert.equal(told.live, false);
     assert.notEqual(told.headline.tone, "ok");
     assert.deepEqual(told.hands, { left: null, right: null });
-    for (const name of ["start", "save", "discard", "pause", "reset"]) {
+    for (const name of ["start", "save", "discard", "pause", "lock", "reset"]) {
       assert.equal(told.buttons[name].enabled, false);
       assert.notEqual(told.buttons[name].why, "");
     }
@@ -38,11 +92,16 @@ test("the stop can be pressed whenever there is a connection, even to a silent r
 });
 
 test("each state of the session has its headline", () => {
-  const texts = ["idle", "ready", "engaged", "paused", "lost", "estop"].map((session) => describe(state({ session }), page()).headline.text);
+  const texts = ["idle", "ready", "engaged", "paused", "lost", "estop"].map(
+    (session) => describe(state({ session }), page()).headline.text,
+  );
   assert.equal(new Set(texts).size, texts.length);
   assert.equal(describe(state({ sticks: { neutral: false } }), page()).headline.text, "Let go of all sticks");
   assert.equal(describe(state({ mode: "ESTOP" }), page()).headline.tone, "danger");
-  const both = describe(state({ session: "engaged", hands: { left: hand({ engaged: true }), right: hand({ engaged: true }) } }), page());
+  const both = describe(
+    state({ session: "engaged", hands: { left: hand({ engaged: true }), right: hand({ engaged: true }) } }),
+    page(),
+  );
   assert.equal(both.headline.text, "Both hands move");
 });
 
@@ -60,7 +119,8 @@ test("episode buttons follow the recorder", () => {
 });
 
 test("a hand says the reason that matters most", () => {
-  const say = (h, session = "ready") => describe(state({ session, hands: { left: hand(h), right: hand() } }), page()).hands.left;
+  const say = (h, session = "ready") =>
+    describe(state({ session, hands: { left: hand(h), right: hand() } }), page()).hands.left;
   assert.equal(say({ tracked: false }).text, "not seen");
   assert.equal(say({ withheld: "stick is not at rest" }).text, "stick is not at rest");
   assert.equal(say({ engaged: true, limited: ["speed", "reach"] }).text, "limited: speed, reach");
@@ -69,8 +129,19 @@ test("a hand says the reason that matters most", () => {
 });
 
 test("warnings of the page replace the server's of the same kind", () => {
-  const told = describe(state({ warnings: [{ code: "camera_stale", text: "old" }, { code: "limit", text: "limit" }] }), page({ cameras: { head: 1.23 } }));
-  assert.deepEqual(told.warnings.map((w) => w.text), ["Head: no picture for 1.2 s", "Limit"]);
+  const told = describe(
+    state({
+      warnings: [
+        { code: "camera_stale", text: "old" },
+        { code: "limit", text: "limit" },
+      ],
+    }),
+    page({ cameras: { head: 1.23 } }),
+  );
+  assert.deepEqual(
+    told.warnings.map((w) => w.text),
+    ["Head: no picture for 1.2 s", "Limit"],
+  );
 });
 
 test("without a recorder, without latency, nothing breaks", () => {
@@ -103,7 +174,10 @@ test("numbers in words", () => {
 test("scene cards of any shape become rows", () => {
   assert.deepEqual(cardRows(null), []);
   const rows = cardRows({ objects: [{ name: "mug", at: [1, 2] }, "bin"], say: "x" });
-  assert.deepEqual(rows, [["Objects", "mug 1, 2, bin"], ["Say", "x"]]);
+  assert.deepEqual(rows, [
+    ["Objects", "mug 1, 2, bin"],
+    ["Say", "x"],
+  ]);
 });
 
 test("writing fits its line", () => {

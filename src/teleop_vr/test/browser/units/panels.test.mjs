@@ -28,19 +28,31 @@ test("panels hang where they should, facing the eye, wherever it looks", () => {
 test("no two panels cover each other at first", () => {
   const panels = new Panels();
   panels.anchor(EYE, fromHeading(0.4));
-  for (const [name, aspect] of [["head", 1], ["left_wrist", 1], ["right_wrist", 1], ["head", 4 / 3], ["head", 16 / 9]]) {
+  for (const [name, aspect] of [
+    ["head", 1],
+    ["left_wrist", 1],
+    ["right_wrist", 1],
+    ["head", 4 / 3],
+    ["head", 16 / 9],
+  ]) {
     panels.all.get(name).aspect = aspect; // of cameras that there are
     for (const panel of panels.all.values()) clear(panels, panel);
   }
 });
 
 function clear(panels, panel) {
-    const { width, aspect, pose } = panel;
-    for (const [u, v] of [[0, 0], [0.49, 0.49], [-0.49, 0.49], [0.49, -0.49], [-0.49, -0.49]]) {
-      const side = rotate(pose.orientation, [u * width, (v * width) / aspect, 0]);
-      const met = panels.pick(at(pose.position.map((p, i) => p + side[i])));
-      assert.equal(met?.id, panel.id, `a corner of ${panel.id} is covered by ${met?.id}`);
-    }
+  const { width, aspect, pose } = panel;
+  for (const [u, v] of [
+    [0, 0],
+    [0.49, 0.49],
+    [-0.49, 0.49],
+    [0.49, -0.49],
+    [-0.49, -0.49],
+  ]) {
+    const side = rotate(pose.orientation, [u * width, (v * width) / aspect, 0]);
+    const met = panels.pick(at(pose.position.map((p, i) => p + side[i])));
+    assert.equal(met?.id, panel.id, `a corner of ${panel.id} is covered by ${met?.id}`);
+  }
 }
 
 test("a ray meets a panel where it points, and not from behind or beside", () => {
@@ -95,8 +107,19 @@ test("two hands pull a panel larger, within bounds, and re-anchoring undoes it",
   panels.anchor(EYE, [0, 0, 0, 1]);
   const head = panels.all.get("head");
   const edge = (u) => head.pose.position.map((p, i) => p + rotate(head.pose.orientation, [u, 0, 0])[i]);
-  for (const [hand, u] of [["left", -0.3], ["right", 0.3]]) panels.grab(hand, at(edge(u)));
-  const pull = (u) => panels.move(new Map([["left", at(edge(-u))], ["right", at(edge(u))]]), EYE);
+  for (const [hand, u] of [
+    ["left", -0.3],
+    ["right", 0.3],
+  ])
+    panels.grab(hand, at(edge(u)));
+  const pull = (u) =>
+    panels.move(
+      new Map([
+        ["left", at(edge(-u))],
+        ["right", at(edge(u))],
+      ]),
+      EYE,
+    );
   pull(0.3);
   const width = head.width;
   pull(0.45);

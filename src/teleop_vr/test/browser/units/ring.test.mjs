@@ -27,7 +27,10 @@ test("says NaN of nothing and leaves out what is no number", () => {
 test("percentiles by nearest rank", () => {
   const ring = new Ring(10);
   [5, 1, 4, 2, 3].forEach((v) => ring.push(v));
-  assert.deepEqual([0, 0.2, 0.5, 0.8, 1].map((p) => ring.percentile(p)), [1, 1, 3, 4, 5]);
+  assert.deepEqual(
+    [0, 0.2, 0.5, 0.8, 1].map((p) => ring.percentile(p)),
+    [1, 1, 3, 4, 5],
+  );
   assert.equal(ring.mean, 3);
 });
 
@@ -40,6 +43,5 @@ test("rate of regular events, and none once they stop", () => {
   for (let i = 0; i < 200; i++) rate.tick(i * 12.5);
   assert.ok(Math.abs(rate.at(199 * 12.5) - 80) < 1e-9);
   assert.equal(rate.at(199 * 12.5 + 2500), 0);
-  assert.equal(rate.intervals().length, 89);
   assert.equal(new Rate().at(0), 0);
 });

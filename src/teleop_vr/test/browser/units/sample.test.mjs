@@ -7,7 +7,10 @@ const NAMES = ["metacarpal", "phalanx-proximal", "phalanx-intermediate", "phalan
 
 /** Joints of a hand whose three fingers bend by an angle at each knuckle and whose thumb is so far from the index. */
 function hand(bend, gap) {
-  const joints = new Map([["thumb-tip", [0, 0, 0]], ["index-finger-tip", [gap, 0, 0]]]);
+  const joints = new Map([
+    ["thumb-tip", [0, 0, 0]],
+    ["index-finger-tip", [gap, 0, 0]],
+  ]);
   for (const finger of ["middle-finger", "ring-finger", "pinky-finger"]) {
     let [y, z, direction] = [0, 0, 0];
     NAMES.forEach((bone, i) => {
@@ -24,21 +27,36 @@ test("pinch runs from apart to touching", () => {
   assert.equal(pinch(hand(0, 0.1)), 0);
   assert.equal(pinch(hand(0, 0.01)), 1);
   const values = [0.02, 0.03, 0.05, 0.065].map((gap) => pinch(hand(0, gap)));
-  assert.deepEqual(values, [...values].sort((a, b) => b - a));
+  assert.deepEqual(
+    values,
+    [...values].sort((a, b) => b - a),
+  );
   assert.ok(values.every((v) => v > 0 && v < 1));
-  assert.equal(pinch(() => null), 0);
+  assert.equal(
+    pinch(() => null),
+    0,
+  );
 });
 
 test("curl runs from stretched to a fist, and a finger that is not seen counts as stretched", () => {
   assert.equal(curl(hand(0.05, 0)), 0);
   assert.equal(curl(hand(1.3, 0)), 1);
   const values = [0.2, 0.4, 0.6, 0.8].map((bend) => curl(hand(bend, 0)));
-  assert.deepEqual(values, [...values].sort((a, b) => a - b));
-  assert.equal(curl((name) => (name.startsWith("ring") ? null : hand(1.3, 0)(name))), 0);
+  assert.deepEqual(
+    values,
+    [...values].sort((a, b) => a - b),
+  );
+  assert.equal(
+    curl((name) => (name.startsWith("ring") ? null : hand(1.3, 0)(name))),
+    0,
+  );
 });
 
 test("gamepads with gaps, nulls and wild values give numbers in range", () => {
-  const pad = padOf({ buttons: [{ value: 1.2, pressed: true }, { value: 0.4, pressed: false }, undefined, { pressed: true }], axes: [null, null, -1.5, NaN] });
+  const pad = padOf({
+    buttons: [{ value: 1.2, pressed: true }, { value: 0.4, pressed: false }, undefined, { pressed: true }],
+    axes: [null, null, -1.5, NaN],
+  });
   assert.deepEqual(pad, { trigger: 1, squeeze: 0.4, stick: [-1, 0], pressed: 0b1001 });
   assert.deepEqual(padOf({ buttons: [], axes: [] }), { trigger: 0, squeeze: 0, stick: [0, 0], pressed: 0 });
 });
@@ -75,7 +93,14 @@ test("bare hands say so; without joints they press nothing", () => {
 });
 
 test("a frame has its length, and pictures that are none are refused", () => {
-  const frame = { head: { pose: absent().pose, tracked: false }, left: absent(), right: absent(), visible: true, passthrough: false, epoch: 1 };
+  const frame = {
+    head: { pose: absent().pose, tracked: false },
+    left: absent(),
+    right: absent(),
+    visible: true,
+    passthrough: false,
+    epoch: 1,
+  };
   assert.equal(encodeFrame(frame, { sequence: 1, time: 0, echo: 0, echoHeld: 0 }).byteLength, FRAME_BYTES);
   assert.throws(() => decodePicture(new ArrayBuffer(24)), /more than 24/);
   assert.throws(() => decodePicture(new ArrayBuffer(60)), /unknown kind/);
