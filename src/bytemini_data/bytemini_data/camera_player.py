@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     pictures = {c: [scene(height, width, f, i) for f in range(loop)] for i, c in enumerate(CAMERAS)}
     messages = {c: [image_message(p, 0, f"{c}_camera_optical_frame") for p in each] for c, each in pictures.items()}
     stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(1))
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: stopped.append(1))
     sent = number = due = 0
     period = round(NANOSECONDS / arguments.rate)
     while not stopped and rclpy.ok():
