@@ -239,13 +239,16 @@ def test_bare_hands_drive(operator: Operator) -> None:
         operator.page.evaluate("quest.fists.right = 1")
         answered = operator.until(lambda s: answer(s["hands"]["right"]), "a fist is answered")
         if not answered["hands"]["right"]["engaged"]:
+            seen.append(answered["hands"]["right"])
             return False
         for pinch in (1, 0, 1):  # sweeps through wherever the gripper is
             operator.page.evaluate(f"quest.device.hands.right.updatePinchValue({pinch})")
             operator.page.wait_for_timeout(500)
-        return (operator.served.state()["hands"]["right"]["gripper"] or 0.0) > 0.8
+        seen.append(operator.served.state()["hands"]["right"])
+        return (seen[-1]["gripper"] or 0.0) > 0.8
 
-    assert any(grips() for _ in range(4)), "a pinch does not close the gripper"
+    seen: list[dict] = []
+    assert any(grips() for _ in range(6)), f"a pinch does not close the gripper: {seen}"
     operator.page.evaluate("quest.fists.right = 0")
     operator.until(lambda s: not s["hands"]["right"]["engaged"], "an open hand lets go")
 
