@@ -22,5 +22,6 @@ setup(
             "train = gr3.train:main",
             "export = gr3.export:main",
         ],
+        "bytemini.benchmarks": ["train = gr3.bench_train:main"],
     },
 )

@@ -6,7 +6,7 @@ So generation can be stopped and resumed at any time, by any number of processes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from wbc_controller.controller import WholeBodyController
 
 from gr3.layout import DT, HORIZON, ChunkCodec
 from gr3.shards import THINGS, Shard, shard_folder
-from gr3.views import SOURCE_SIZE, TINY_VIEWS
+from gr3.views import SOURCE_SIZE, VIEWS, View
 
 SHARD = 32
 """Episodes in a shard of demonstrations."""
@@ -64,11 +64,13 @@ _DENSE_PHASES = ("descend", "close", "lower", "release")
 class Recipe:
     """How scenes are drawn and shown.
 
-    `robot`: whose. `noise`: most of the expert's injected noise, drawn anew per episode. `recolored`, `twins`: share of
-    things in still scenes with another colour than the catalogue's, and of still scenes with two of a kind.
+    `robot`: whose. `views`: the size of model that the pictures are for (`gr3.views.VIEWS`). `noise`: most of the
+    expert's injected noise, drawn anew per episode. `recolored`, `twins`: share of things in still scenes with another
+    colour than the catalogue's, and of still scenes with two of a kind.
     """
 
     robot: str = "v1"
+    views: str = "tiny"
     noise: float = 1.5
     recolored: float = 0.25
     twins: float = 0.15
@@ -121,7 +123,7 @@ def still_scene(seed: int, recipe: Recipe) -> SceneSpec:
     )
 
 
-def things(world: World, state: RobotState) -> tuple[Array, Array]:
+def things(world: World, state: RobotState, views: Mapping[str, View]) -> tuple[Array, Array]:
     """Where things are: (THINGS, 3) in base_footprint (m), and (cameras, THINGS, 2) as fractions of each view.
 
     What is behind a camera has nan; rows beyond the scene's things are nan.
@@ -138,18 +140,20 @@ def things(world: World, state: RobotState) -> tuple[Array, Array]:
         local = (poses - pose[:3, 3]) @ pose[:3, :3]
         pixel = local @ world.intrinsics(camera).T
         with np.errstate(divide="ignore", invalid="ignore"):
-            uv = TINY_VIEWS[camera].normalised(pixel[:, 0] / pixel[:, 2], pixel[:, 1] / pixel[:, 2])
+            uv = views[camera].normalised(pixel[:, 0] / pixel[:, 2], pixel[:, 1] / pixel[:, 2])
         points[i, : len(poses)] = np.where(local[:, 2:] > 0.02, uv, np.nan)
     return places, points
 
 
-def frame_of(world: World, codec: ChunkCodec, rows: Array, episode: int, phase: str = "") -> dict[str, Any]:
+def frame_of(
+    world: World, codec: ChunkCodec, views: Mapping[str, View], rows: Array, episode: int, phase: str = ""
+) -> dict[str, Any]:
     """What is kept of one instant; `rows` (HORIZON, columns) of the model's actions, `phase` of the expert."""
     state = world.state()
-    places, points = things(world, state)
+    places, points = things(world, state, views)
     images = world.images()
     return {
-        **{name: view.of(images[name]) for name, view in TINY_VIEWS.items()},
+        **{name: view.of(images[name]) for name, view in views.items()},
         "state": codec.state(state),
         "actions": rows.astype(np.float32),
         "phase": np.int8(PHASES.index(phase)),
@@ -189,6 +193,7 @@ class Demonstrator:
         self.recipe = recipe
         self.robot: RobotModel = load_robot(recipe.robot)
         self.codec = ChunkCodec(self.robot)
+        self.views = VIEWS[recipe.views]
         self._world: World | None = None
 
     def world(self, scene: SceneSpec) -> World:
@@ -228,7 +233,7 @@ class Demonstrator:
                 if finished or tick % 2 == odd or expert.phase in _DENSE_PHASES:
                     assert expert.intended is not None
                     rows = self.codec.encode(state, expert.intended.values, status)
-                    frames.append(frame_of(world, self.codec, rows, number, expert.phase))
+                    frames.append(frame_of(world, self.codec, self.views, rows, number, expert.phase))
                 if finished >= _AFTER_DONE:
                     break
                 schedule.add(chunk)
@@ -249,7 +254,7 @@ class Demonstrator:
         world = self.world(scene)
         self._pose(world, rng)
         rows = np.zeros((HORIZON, len(self.codec.layout.columns)))
-        return [frame_of(world, self.codec, rows, number)], {**described(scene), "success": True}
+        return [frame_of(world, self.codec, self.views, rows, number)], {**described(scene), "success": True}
 
     def _pose(self, world: World, rng: np.random.Generator) -> None:
         """Move the arms' and the base's state aside, without physics."""
@@ -272,7 +277,7 @@ def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator)
     """Make shard `index` of a kind ("demos" or "stills"); how many frames it has."""
     count = SHARD if kind == "demos" else STILLS
     make = demonstrator.episode if kind == "demos" else demonstrator.still
-    shard = Shard(dict(TINY_VIEWS), [], [])
+    shard = Shard(dict(demonstrator.views), [], [])
     for number in range(count):
         frames, about = make(index * count + number, number)
         shard.frames.extend(frames)

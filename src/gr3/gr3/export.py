@@ -204,7 +204,8 @@ def _wrappers(model: GR3) -> tuple[Any, Any]:
             committed_mask: Tensor,
         ) -> Tensor:
             cache = list(zip(keys.unbind(1), values.unbind(1), strict=True))
-            return self.model.sample(Prefix(cache, seen), state, noise, committed, committed_mask)
+            actions: Tensor = self.model.sample(Prefix(cache, seen), state, noise, committed, committed_mask)
+            return actions
 
     return PrefixGraph().eval(), DenoiseGraph().eval()
 
@@ -270,13 +271,40 @@ def graphs(model: GR3, folder: Path, half: bool = False) -> None:
 
 
 def _to_half(path: Path) -> None:
-    """Float16 inside; inputs and outputs stay float32."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    """Float16 inside; inputs and outputs stay float32, and so do the angles of flow times and positions.
 
-    # Casts and places must stay exact: they compare and index.
+    An angle of hundreds of radians has no meaning left in float16.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
     graph = onnx.load(path)
-    onnx.save(convert_float_to_float16(graph, keep_io_types=True), path)
+    makers = {output: node for node in graph.graph.node for output in node.output}
+    exact: set[str] = set()
+    waiting = [(node, 0) for node in graph.graph.node if node.op_type in ("Cos", "Sin")]
+    while waiting:
+        node, depth = waiting.pop()
+        exact.add(node.name)
+        if depth < _ANGLE_DEPTH:
+            waiting += [(makers[name], depth + 1) for name in node.input if name in makers]
+    half = convert_float_to_float16(
+        graph, keep_io_types=True, op_block_list=list(DEFAULT_OP_BLOCK_LIST), node_block_list=sorted(exact)
+    )
+    # The converter makes the same cast once for each reader.
+    made: set[str] = set()
+    nodes: list[Any] = []
+    for node in half.graph.node:
+        if not made.issuperset(node.output):
+            made.update(node.output)
+            node.name = f"{node.op_type}_{len(nodes)}"
+            nodes.append(node)
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    onnx.save(half, path)
+
+
+_ANGLE_DEPTH = 6
+"""Operations between a time and the sine of its angle."""
 
 
 def compare(model: GR3, folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> float:

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=2048, help="demonstrations, in shards of 32")
     parser.add_argument("--stills", type=int, default=8192, help="still scenes, in shards of 512")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--views", choices=("tiny", "full"), default="tiny", help="size of model the pictures are for")
     parser.add_argument("--from-lerobot", type=Path, help="add this dataset's episodes instead of simulating")
     parser.add_argument("--from-chats", type=Path, help="add this vision-language set (JSON lines) instead")
     options = parser.parse_args(argv)
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from gr3.demos import SHARD, STILLS, Recipe, generate
 
-    recipe = Recipe()
+    recipe = Recipe(views=options.views)
     options.folder.mkdir(parents=True, exist_ok=True)
     written = options.folder / "recipe.json"
     if written.exists() and json.loads(written.read_text(encoding="utf-8")) != asdict(recipe):
@@ -38,12 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bytemini_description.robot import load_robot
 
         from gr3.imports import import_chats, import_lerobot
+        from gr3.views import VIEWS
 
         try:
             if options.from_lerobot:
-                added = import_lerobot(options.from_lerobot, options.folder, load_robot(recipe.robot))
+                added = import_lerobot(
+                    options.from_lerobot, options.folder, load_robot(recipe.robot), views=VIEWS[recipe.views]
+                )
             else:
-                added = import_chats(options.from_chats, options.folder)
+                added = import_chats(options.from_chats, options.folder, VIEWS[recipe.views])
         except ValueError as error:
             raise UserError(str(error)) from None
         print(f"{added} samples added to {options.folder}")

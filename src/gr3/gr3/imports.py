@@ -26,7 +26,9 @@ PICTURES = 512
 """Imported pictures in a shard."""
 
 
-def import_lerobot(root: Path, out: Path, robot: RobotModel, stride: int = 2) -> int:
+def import_lerobot(
+    root: Path, out: Path, robot: RobotModel, stride: int = 2, views: Mapping[str, View] = TINY_VIEWS
+) -> int:
     """Turn a dataset of ByteMini features into shards of demonstrations; how many frames they have.
 
     A person's episodes (GR-3 report, section 3.3) have blank wrist views and supervise the hands only; their hands are
@@ -37,6 +39,7 @@ def import_lerobot(root: Path, out: Path, robot: RobotModel, stride: int = 2) ->
         out: folder of shards; shards are added behind those that are there.
         robot: whose joints the dataset must have.
         stride: every so many frames become a sample.
+        views: what the model shall see of each camera.
 
     Raises:
         ValueError: other cameras, other joints, or a frame rate that does not divide the chunk's.
@@ -60,14 +63,14 @@ def import_lerobot(root: Path, out: Path, robot: RobotModel, stride: int = 2) ->
     codec, total = ChunkCodec(robot), 0
     seen_from = Kinematics(robot).forward(HEAD_FRAME, robot.home)
     for start in range(0, len(dataset.rows), EPISODES):
-        shard = Shard(dict(TINY_VIEWS), [], [])
+        shard = Shard(dict(views), [], [])
         for number, episode in enumerate(dataset.rows[start : start + EPISODES]):
             human = str(dataset.column(EMBODIMENT)[episode.start]) == "human"
             span = dataset.span(episode.index)
             for frame in range(span.start, span.stop, stride):
                 steps = np.minimum(frame + round(every) * np.arange(1, HORIZON + 1), span.stop - 1)
                 values = (_human if human else _robot)(dataset, codec, seen_from, frame, steps)
-                shard.frames.append({**_views(dataset[frame]), **values, **_unlabelled(number)})
+                shard.frames.append({**_views(dataset[frame], views), **values, **_unlabelled(number)})
             instruction = episode.tasks[0]
             shard.episodes.append(
                 {
@@ -88,8 +91,8 @@ def import_lerobot(root: Path, out: Path, robot: RobotModel, stride: int = 2) ->
     return total
 
 
-def _views(sample: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
-    return {name: view.of(sample[f"{IMAGE}{name}"]) for name, view in TINY_VIEWS.items()}
+def _views(sample: Mapping[str, Any], views: Mapping[str, View]) -> dict[str, NDArray[np.uint8]]:
+    return {name: view.of(sample[f"{IMAGE}{name}"]) for name, view in views.items()}
 
 
 def _unlabelled(number: int) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def _pose(vector: NDArray[Any]) -> Array:
     return pose
 
 
-def import_chats(file: Path, out: Path) -> int:
+def import_chats(file: Path, out: Path, views: Mapping[str, View] = TINY_VIEWS) -> int:
     """Turn chats about pictures into shards of still scenes; how many pictures they have.
 
     Each line is `{"messages": [{"role": "user", "content": [{"type": "image", "image": PATH}, {"type": "text", "text":
@@ -148,16 +151,16 @@ def import_chats(file: Path, out: Path) -> int:
         ValueError: a line is not of this form, or its picture is missing; names the line.
     """
     first = 1 + max((int(p.name) for p in (out / "stills").glob("[0-9]*")), default=-1)
-    shard, total = Shard(dict(TINY_VIEWS), [], []), 0
+    shard, total = Shard(dict(views), [], []), 0
 
     def flush() -> None:
         nonlocal shard, first
         if shard.frames:
             shard.write(shard_folder(out, "stills", first), "stills")
-            shard, first = Shard(dict(TINY_VIEWS), [], []), first + 1
+            shard, first = Shard(dict(views), [], []), first + 1
 
-    for picture, talks in read_chats(file):
-        images = {name: np.zeros((*view.size, 3), dtype=np.uint8) for name, view in TINY_VIEWS.items()}
+    for picture, talks in read_chats(file, views["head"]):
+        images = {name: np.zeros((*view.size, 3), dtype=np.uint8) for name, view in views.items()}
         images["head"] = picture
         shard.frames.append(
             {
@@ -187,11 +190,12 @@ def import_chats(file: Path, out: Path) -> int:
     return total
 
 
-def read_chats(file: Path) -> Iterator[tuple[NDArray[np.uint8], list[tuple[str, str]]]]:
-    """Pictures of the head view's size and (question, answer) pairs, line by line; see `import_chats`."""
+def read_chats(
+    file: Path, view: View = TINY_VIEWS["head"]
+) -> Iterator[tuple[NDArray[np.uint8], list[tuple[str, str]]]]:
+    """Pictures of a view's size and (question, answer) pairs, line by line; see `import_chats`."""
     from PIL import Image
 
-    view: View = TINY_VIEWS["head"]
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             where = f"{file}, line {number}"

@@ -107,6 +107,7 @@ def prepare(config: TrainConfig) -> None:
                 raise ValueError("--size full starts from pretrained weights: --backbone FOLDER (Qwen2.5-VL-3B)")
             text = Text.load(Path(config.backbone) / "tokenizer.json")
             model = ModelConfig()
+        _check_views(demos, model)
         data = model.to_dict()
         data["action"] = {**data["action"], "norm": config.norm, "task_status": config.task_status}
         text.save(out / "tokenizer.json")
@@ -132,6 +133,17 @@ def _shards(config: TrainConfig) -> Any:
     demos = Shards(root / "demos", config.demos + config.validation if config.demos else None)
     stills = Shards(root / "stills", config.stills or None) if config.cotraining else None
     return demos, stills
+
+
+def _check_views(demos: Any, model: Any) -> None:
+    """Raises ValueError where the pictures are not those that the model sees."""
+    for camera, view in model.views.items():
+        found = demos.views.get(camera)
+        if found is None or (tuple(found["crop"]), tuple(found["size"])) != (view.crop, view.size):
+            raise ValueError(
+                f"the data shows {camera} as {found}, this model sees {view}; make data with "
+                "python -m gr3.generate --views tiny or full, as --size says"
+            )
 
 
 def _episodes(demos: Any, stills: Any) -> list[Any]:

@@ -71,3 +71,5 @@ TINY_VIEWS: Mapping[str, View] = {
     "right_wrist": View((16, 16, 192, 192), (64, 64)),
 }
 FULL_VIEWS: Mapping[str, View] = {name: View((0, 0, 224, 224), (224, 224)) for name in TINY_VIEWS}
+VIEWS: Mapping[str, Mapping[str, View]] = {"tiny": TINY_VIEWS, "full": FULL_VIEWS}
+"""Views by the size of the model that they are for."""
