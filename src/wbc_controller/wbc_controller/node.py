@@ -164,6 +164,8 @@ class WbcNode(Node):
             "active": ", ".join(self._status.active),
             "sacrificed": ", ".join(self._status.sacrificed),
             "refused": self._refused + self._status.refused,
+            "solver_failed": self._controller.failed,
+            "late": self._controller.late,
         }
         level = Level.WARN if self._status.reason else Level.OK
         return {"": Health(level, self._status.reason, values)}

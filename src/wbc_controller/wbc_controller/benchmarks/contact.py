@@ -365,7 +365,7 @@ def main(argv: list[str]) -> int:
         "wipe with 5 N, base moving: N": lambda: wiped(5.0, sensor),
         "carry 3 kg, told: error mm": lambda: carried(3.0, True, sensor),
         "carry 3 kg, not told: error mm": lambda: carried(3.0, False, sensor),
-        "surface gone under 20 N: fall mm": lambda: released(20.0, sensor),
+        "surface gone under a pressing hand: fall mm": lambda: released(20.0, sensor),
         "box in both hands, 20 mm tight: N": lambda: boxed(0.02, sensor),
     }
     results = {name: job() for name, job in tqdm(jobs.items())}

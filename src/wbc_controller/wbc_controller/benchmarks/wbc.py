@@ -236,7 +236,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.fuzz < 1:
         raise UserError(f"--fuzz is {arguments.fuzz}, expected at least 1")
-    console = Console()
+    console = Console(width=max(Console().width, 110))
     robot = load_robot(arguments.robot)
     problem = ten_pairs(robot)
     results: dict[str, dict[bool, Result]] = {}
