@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
 from bytemini_core.errors import UserError
+from bytemini_core.ros import to_time
 from bytemini_data.camera_player import mark, read_mark
 from bytemini_data.convert import convert, describe, picture_size
 from bytemini_data.data import main
@@ -20,6 +21,8 @@ from bytemini_data.recorder.recorder import Recorder, Settings, status_of
 from bytemini_data.recorder.session import Limits, State
 from bytemini_data.recorder.take import ABORTED, NATIVE, mend
 from bytemini_description.robot import load_robot
+from geometry_msgs.msg import Pose, PoseArray
+from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 
 ROBOT = load_robot("v1")
@@ -232,3 +235,33 @@ def test_marks_survive_compression():
     for number in (0, 1, 0xFFFFF, 123456):
         mark(picture, number)
         assert read_mark(picture) == number
+
+
+def test_a_person_is_recorded_from_hands_and_the_head_camera(tmp_path):
+    recorder = open_recorder(tmp_path / "set", human=True)
+    recorder.command("start", 100.0, "ann")
+    recorder.tick(101.0)
+    for topic, cdr, stamp in messages(ROBOT, 3.0, 10**9, size=SIZE):
+        if topic == "odom":
+            body = PoseArray()
+            body.header.stamp = to_time(stamp)
+            body.poses = [Pose(), Pose(), Pose()]
+            body.poses[1].position.z = stamp / 1e9
+            body.poses[2].orientation.w = 0.0  # not seen
+            recorder.receive("human/hands", bytes(serialize_message(body)), stamp, stamp, 101.0 + stamp / 1e9)
+        elif topic.startswith("camera/head"):
+            recorder.receive(topic, cdr, stamp, stamp, 101.0 + stamp / 1e9)
+            recorder.drain()
+    save(recorder, 104.0)
+    assert recorder.session.state is State.SAVED, recorder.session.reason
+    recorder.close()
+    data = Dataset(tmp_path / "set")
+    sample = data[10]
+    assert sample["embodiment"] == "human"
+    assert sample["observation.valid"].tolist() == [False, True, False, True, False, False]
+    np.testing.assert_allclose(sample["observation.hands"][2], 2.0, atol=0.01)
+    bag = tmp_path / "set" / data.rows[0].fields["source"]
+    with open_writer(tmp_path / "again", Layout(ROBOT, SIZE, 10)) as writer:
+        convert(describe(bag, "wave"), Layout(ROBOT, SIZE, 10), writer)
+    again = Dataset(tmp_path / "again")
+    np.testing.assert_array_equal(again.column("observation.hands"), data.column("observation.hands"))
