@@ -157,6 +157,21 @@ class Operator:
             self.press(hand, "squeeze", 0)
             self.until(lambda s: not s["hands"][hand]["withheld"], f"the {hand} grip is open")
 
+    def leads(self, hand: str, by: float) -> bool:
+        """Grip anew and move a hand up (m); whether the arm follows. A busy machine may fall silent: then it holds."""
+
+        def height() -> float | None:
+            ghost = self.served.state()["hands"][hand]["ghost"]
+            return ghost and float(ghost[1])
+
+        self.let_go(hand)
+        self.engage(hand)
+        before = height()
+        self.act("move", hand, [0.0, by, -0.02], 500)
+        self.page.wait_for_timeout(700)
+        after = height()
+        return before is not None and after is not None and abs(after - before - by) < 0.01
+
     def grip(self, hand: str, to: float) -> None:
         """Open (0) or close (1) a gripper; the trigger sweeps, to take it over where it is."""
 

@@ -38,27 +38,11 @@ def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
         recorder.wait(timeout=10)
 
 
-def follows(operator: Operator, by: float) -> bool:
-    """Whether the right hand follows up by so much (m); a busy machine may fall silent, and then the robot holds."""
-
-    def height() -> float | None:
-        ghost = operator.served.state()["hands"]["right"]["ghost"]
-        return ghost and float(ghost[1])
-
-    operator.let_go("right")
-    operator.engage("right")
-    before = height()
-    operator.act("move", "right", [0.0, by, -0.02], 500)
-    operator.page.wait_for_timeout(700)
-    after = height()
-    return before is not None and after is not None and abs(after - before - by) < 0.01
-
-
 def test_the_whole_stack_follows_records_and_stops(open_page, served: Served) -> None:
     operator = Operator(open_page(served.address, headset=True), served)
     operator.enter()
     operator.until(lambda s: s["mode"] != "ESTOP" and not any(w["code"] == "robot" for w in s["warnings"]), "robot", 30)
-    assert any(follows(operator, by) for by in (0.06, -0.06, 0.06, -0.06)), "the arm never follows"
+    assert any(operator.leads("right", by) for by in (0.06, -0.06, 0.06, -0.06)), "the arm never follows"
     operator.let_go("right")
     operator.until(lambda s: s["latency"]["rtt_ms"] is not None, "the round trip is measured")
 
