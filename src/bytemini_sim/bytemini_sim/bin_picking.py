@@ -23,8 +23,8 @@ FEW, MANY = (5, 9), (12, 17)
 """How many objects there are, least and most (GR-2 report, section 3.2)."""
 
 _CENTRES = {SOURCE: (0.57, -0.28), TARGET: (0.57, 0.28)}
-_GAPS = {False: 0.020, True: 0.008}
-"""Least space between objects, m, by whether it is cluttered."""
+_GAPS = {False: 0.026, True: 0.009}
+"""Least space between objects, m, by whether it is cluttered; an open finger is 0.026 m thick."""
 
 
 class BinPicking:
@@ -63,7 +63,7 @@ class BinPicking:
         baskets = tuple(self._basket(name, table) for name in (SOURCE, TARGET))
         while True:
             items: list[Item] = [pool[i] for i in rng.permutation(len(pool))[:count]]
-            placed = scatter(rng, items, baskets[0], _GAPS[crowded], square=crowded)
+            placed = scatter(rng, items, baskets[0], _GAPS[crowded], square=True)
             if placed is not None:
                 break
         return SceneSpec(

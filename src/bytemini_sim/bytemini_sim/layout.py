@@ -98,7 +98,7 @@ def arrange(
 def scatter(
     rng: np.random.Generator, items: Sequence[Item], basket: Placed, least: float, square: bool = False
 ) -> tuple[Placed, ...] | None:
-    """Lay things side by side into a basket, no way in kept free; None where they did not fit this time.
+    """Lay things side by side into a basket, turned so that an arm reaches them; None where they did not fit this time.
 
     Args:
         rng: source of chance.
@@ -121,7 +121,7 @@ def scatter(
             reach_x = abs(outline.c) * outline.a + abs(outline.s) * outline.b + least
             reach_y = abs(outline.s) * outline.a + abs(outline.c) * outline.b + least
             inside = low[0] + reach_x <= u <= high[0] - reach_x and low[1] + reach_y <= v <= high[1] - reach_y
-            if inside and all(outline.gap(other) >= least for other in outlines):
+            if inside and _headings(placed) and all(outline.gap(other) >= least for other in outlines):
                 standing.append(placed)
                 outlines.append(outline)
                 break

@@ -45,8 +45,8 @@ def test_the_gate_keeps_its_error_rates_exactly():
     gate = Sprt()
     passes_good, mean_good = gate.characteristics(0.95)
     passes_bad, mean_bad = gate.characteristics(0.80)
-    assert passes_good >= 0.985
-    assert passes_bad <= 0.05
+    assert passes_good == pytest.approx(0.990, abs=0.0006), "as the gate says"
+    assert passes_bad == pytest.approx(0.046, abs=0.0006)
     assert mean_good < 60
     assert mean_bad < 60
 
