@@ -32,14 +32,19 @@ def up(argv: list[str]) -> int:
     add_options(parser)
     parser.add_argument("--out", type=Path, default=None, help="folder for the logs (default: runs/<time>-up)")
     arguments = parser.parse_args(argv)
+    from bytemini_panel.run_folder import environment, new_run
+
     from bytemini_bringup.processes import Processes
 
     try:
         values = options(**{option.name: getattr(arguments, option.name) for option in OPTIONS})
-        logs = arguments.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S-up")
+        run = new_run()
+        logs = arguments.out or Path("runs") / f"{run}-up"
         print("starting the stack, part by part", flush=True)
-        with Processes(stack(values), logs, values["namespace"], ordered=True) as processes:
+        with Processes(stack(values), logs, values["namespace"], environment(run), ordered=True) as processes:
             print(f"running, logs in {logs}; give it a task with the RunTask action /run_task; Ctrl-C stops it")
+            if values["panel"]:
+                print(f"the operator's page: {_panel_address(values['panel_port'])}")
             while True:
                 processes.check()
                 time.sleep(0.5)
@@ -48,3 +53,10 @@ def up(argv: list[str]) -> int:
         return 0
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error)) from error
+
+
+def _panel_address(port: int) -> str:
+    """The page's address on this machine, with what lets a browser in."""
+    from bytemini_core.web import Server, Site, certificate, pairing_token
+
+    return Server(Site("panel"), port, pairing_token(), certificate()).url()

@@ -70,6 +70,8 @@ OPTIONS = (
     Option("image_size", 224, "height and width of the pictures, pixels"),
     Option("latency", 0.05, "s from observation to chunk, in lock step"),
     Option("wrist_lag", False, "simulate the wrist's reported 60 ms lag"),
+    Option("panel", False, "serve the operator's page, and keep the last minute before every fault (not in lock step)"),
+    Option("panel_port", 8444, "port of the operator's page"),
     Option("teleop", False, "serve the headset's page, and let an operator take the robot over (not in lock step)"),
     Option("teleop_port", 8443, "port of the headset's page"),
     Option("namespace", "", "namespace of every node and topic, for several robots side by side"),
@@ -117,8 +119,8 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     Raises:
         ValueError: options that exclude one another.
     """
-    if values["teleop"] and values["lockstep"]:
-        raise ValueError("teleop and lockstep exclude one another: a person lives in real time")
+    if values["lockstep"] and (values["teleop"] or values["panel"]):
+        raise ValueError("teleop or panel, and lockstep, exclude one another: a person lives in real time")
     simulated = {"use_sim_time": values["sim"] != "none"}
     shared = {"robot": values["robot"], "lockstep": values["lockstep"], **simulated}
 
@@ -162,6 +164,10 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
             ready=Ready("active", "gr3_policy"),
         ),
     ]
+    if values["panel"]:
+        page = {"robot": values["robot"], "port": values["panel_port"], **simulated}
+        recorder = Process("flight_recorder", "bytemini_panel", "flight_recorder_node", simulated)
+        processes = [recorder, *processes, Process("panel", "bytemini_panel", "panel_node", page)]
     if values["rviz"]:
         view = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / "bytemini.rviz")
         processes.append(Process("rviz", "rviz2", "rviz2", simulated, arguments=("-d", view)))

@@ -51,3 +51,11 @@ def test_gazebo_gets_the_scene_the_robot_and_what_drives_it():
     assert {name for name, process in processes.items() if process.once} == {"gazebo_spawn", "gazebo_controllers"}
     with pytest.raises(ValueError, match="Gazebo keeps its own time"):
         stack(options(sim="gazebo", lockstep=True))
+
+
+def test_a_person_at_the_panel_lives_in_real_time():
+    names = [process.name for process in stack(options(panel=True))]
+    assert names[0] == "flight_recorder"  # it hears everybody from the start
+    assert names[-1] == "panel"
+    with pytest.raises(ValueError, match="lockstep, exclude one another"):
+        stack(options(panel=True, lockstep=True))
