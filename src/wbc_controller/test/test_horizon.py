@@ -3,7 +3,7 @@ from __future__ import annotations
 import daqp
 import numpy as np
 import pytest
-from bytemini_core.types import HandReference, Mode, WholeBodyReference
+from bytemini_core.types import BaseReference, HandReference, Mode, WholeBodyReference
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import load_robot
 from wbc_controller.benchmarks.fuzz import run_fuzz
@@ -229,3 +229,26 @@ def test_failing_solver_goes_on_for_three_ticks_then_holds(make_bench, part: str
 def test_preview_that_makes_no_sense_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         Preview(**{name: value})
+
+
+def test_hand_that_meets_the_resting_other_slides_off_without_chatter(make_bench) -> None:
+    """The left hand is led through the place of the resting right one; wrists reach their rims on the way."""
+    bench = make_bench(load_robot("v2"), WbcConfig(preview=Preview()))
+    robot = bench.robot
+    bench.controller.request_mode(Mode.TELEOP)
+    poses = [Kinematics(robot).forward(f"{side}_tcp", bench.position) for side in ("left", "right")]
+    way = poses[1][1, 3] - poses[0][1, 3] - 0.02
+    names, velocities = robot.arm_joints("right"), []
+    rest, still = robot.home[robot.indices(names)], BaseReference(np.zeros(3), np.zeros(3))
+    for k in range(1000):
+        share = min(k / 800, 1.0)
+        twist = np.array((0.0, way / 4.0 if k < 800 else 0.0, 0.0, 0.0, 0.0, 0.0))
+        target = Target(poses[0][:3, :3], poses[0][:3, 3] + (0.03, way * share, 0.05), twist)
+        command = bench.step(
+            bench.reference(names, rest, source=Mode.TELEOP, hands=(hand("left_tcp", target),), base=still)
+        )
+        velocities.append(np.r_[command.joint.base_twist, command.joint.velocity])
+    jerk = np.diff(np.array(velocities), 2, axis=0) / DT**2
+    assert np.abs(jerk).max() < 300.0  # the plan's own limit is 200; the tick alone reaches 4000
+    assert command.status.sacrificed == ("left_tcp",)
+    assert not bench.violations

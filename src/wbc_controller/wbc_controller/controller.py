@@ -122,6 +122,7 @@ class WholeBodyController:
         p["lower"][:], p["upper"][:], p["hardest"][:] = self._lower, self._upper, self._acceleration
         self._columns = np.array(self._problem.columns)
         if self._planner is not None:
+            self._planner.discs([(_BASE + pitch, _BASE + roll) for _, pitch, roll in self._wrists], self._rim)
             self._planner.limits[[0, 1, 3, 4]] = self._lower, self._upper, self._acceleration, self._jerk
         self._hands = {frame: p[f"{side}_hand"] for frame, side in zip(frames.hands, SIDES, strict=True)}
         for given in self._hands.values():

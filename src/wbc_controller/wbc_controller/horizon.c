@@ -13,7 +13,7 @@ static casadi_int work_int[WORK_INT + 1];
 static struct { int knot, pair; double least, normal[N]; } near_row[MAX_NEAR];
 static double M[MAX_ROWS * SIZE], upper[MAX_ROWS], lower[MAX_ROWS], scaling[MAX_ROWS];
 static int sense[MAX_ROWS], rows;
-static int taken[MAX_NEAR], taken_box[KNOTS][N][6], taken_jerk[BLOCKS][N][2];
+static int taken[MAX_NEAR], taken_box[KNOTS][N][6], taken_jerk[BLOCKS][N][2], taken_disc[KNOTS][2];
 static DAQPWorkspace workspace;
 static int ready = 0;
 
@@ -208,11 +208,41 @@ static void average(const double *jerk) {
         }
 }
 
+/* Rows that keep a wrist's (pitch, roll) in its disc: of each wrist the knot that leaves it furthest, along its own
+ * direction there. wrists: columns of the pairs. */
+static void add_discs(const int *wrists, int count, double radius, const double *limits) {
+    for (int w = 0; w < count && rows < MAX_ROWS; w++) {
+        int a = wrists[2 * w], b = wrists[2 * w + 1], which = -1;
+        double worst = BROKEN, across[2] = {0.0, 0.0}, least = 0.0;
+        for (int k = 0; k < KNOTS; k++) {
+            double p = knot_q[k][column[a]], r = knot_q[k][column[b]], size = hypot(p, r), moved = 0.0;
+            if (size < 0.5 * radius || taken_disc[k][w]) continue;
+            for (int i = 0; i < BLOCKS; i++) moved += to_q[k][i] * (p * x[i * N + a] + r * x[i * N + b]) / size;
+            if (size + moved - radius <= worst) continue;
+            worst = size + moved - radius;
+            which = k;
+            across[0] = p / size;
+            across[1] = r / size;
+            double t = DT * STRIDE * (k + 1);
+            least = fmin(size - radius, limits[3 * VARIABLES + column[a]] * t * t);
+        }
+        if (which < 0) continue;
+        memset(M + rows * SIZE, 0, sizeof(double) * SIZE);
+        for (int i = 0; i < BLOCKS; i++) {
+            M[rows * SIZE + i * N + a] = -to_q[which][i] * across[0];
+            M[rows * SIZE + i * N + b] = -to_q[which][i] * across[1];
+        }
+        add_row(least, a < b ? a : b);
+        taken_disc[which][w] = 1;
+    }
+}
+
 /* Adds the rows that x breaks and that are not there yet; returns how many. */
-static int add_broken(const double *limits) {
+static int add_broken(const double *limits, const int *wrists, int wrist_count, double radius) {
     static int worst_row[PAIRS + MAX_ITEMS * WATCHED + 1];
     static double worst_by[PAIRS + MAX_ITEMS * WATCHED + 1];
     int before = rows;
+    add_discs(wrists, wrist_count, radius, limits);
     memset(worst_by, 0, sizeof worst_by);
     for (int r = 0; r < near_count; r++) { /* of each pair only the knot that breaks its distance worst */
         int k = near_row[r].knot, pair = near_row[r].pair;
@@ -273,11 +303,11 @@ static int add_broken(const double *limits) {
 
 /* now: q, v, a (VARIABLES each). knots: targets (KNOTS, ROW), their q is written. limits: lower, upper, fastest,
  * hardest, sharpest (VARIABLES each). numbers: distance of pairs, margin of collision rows, weight of jerk, gain of
- * manipulability. items: environment. jerk: the plan (KNOTS * STRIDE, N), one tick old; corrected in place.
+ * manipulability, radius of the discs. items: environment. wrists: pairs of columns that stay in a disc, at most two. jerk: the plan (KNOTS * STRIDE, N), one tick old; corrected in place.
  * out: velocity of the next tick (VARIABLES; only the columns are written).
  * Returns the iterations, or the solver's flag below 0: then the plan is only one tick older. */
 int wbc_preview(const double *now, double *knots, const double *limits, const double *numbers, const double *items,
-                int item_count, double *jerk, double *out) {
+                int item_count, const int *wrists, int wrist_count, double *jerk, double *out) {
     int iterations = 0, flag = 0;
     if (!ready) prepare();
     memmove(jerk, jerk + N, sizeof(double) * N * (KNOTS * STRIDE - 1));
@@ -295,7 +325,8 @@ int wbc_preview(const double *now, double *knots, const double *limits, const do
         memset(taken, 0, sizeof taken);
         memset(taken_box, 0, sizeof taken_box);
         memset(taken_jerk, 0, sizeof taken_jerk);
-        for (int round = 0; round < ROUNDS && add_broken(limits); round++) {
+        memset(taken_disc, 0, sizeof taken_disc);
+        for (int round = 0; round < ROUNDS && add_broken(limits, wrists, wrist_count, numbers[4]); round++) {
             workspace.m = rows;
             workspace.n_active = 0;
             workspace.reuse_ind = 0;

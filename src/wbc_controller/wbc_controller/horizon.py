@@ -12,7 +12,7 @@ far. With z_k and r_k the changes of position and rate at knot k, the correction
 H_k, g_k from the same tasks as the tick's (`problem.build_knot`), subject at every knot to
 
     distance + n'J z_k >= smallest + margin,   lower <= q_k + z_k <= upper,   |v_k + r_k| <= fastest,
-    |a_k + da_k| <= hardest,   |jerk| <= sharpest in every block.
+    |a_k + da_k| <= hardest,   |jerk| <= sharpest in every block,   each wrist in its disc (along its direction at q_k).
 
 All rows are soft-exact: the tick that follows the plan's first step keeps the limits, whatever the plan says. Only rows
 that the free minimum breaks enter, until none is broken: exact, and few. No row and no task asks for more than the
@@ -22,6 +22,7 @@ drives could do by its knot, so that a target or an obstacle that jumps bends th
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -155,7 +156,9 @@ class Planner:
         self.now, self.limits, self.velocity = np.zeros((3, n)), np.zeros((5, n)), np.zeros(n)
         self.jerk = np.zeros((KNOTS * STRIDE, len(problem.columns)))
         self.times = times  # of the knots (s from now)
-        self._numbers = np.array((0.0, preview.near, preview.smooth, 0.0))
+        self._numbers = np.array((0.0, preview.near, preview.smooth, 0.0, 0.0))
+        self._columns = problem.columns
+        self._discs = np.zeros((0, 2), dtype=np.int32)
         self._plan = self._library.wbc_preview
         self.surround(0.0, np.zeros((0, ITEM)))
 
@@ -167,7 +170,19 @@ class Planner:
         arrays = (self.now, self._knots, self.limits, self._numbers, self._items)
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
         last = (ctypes.c_void_p(self.jerk.ctypes.data), ctypes.c_void_p(self.velocity.ctypes.data))
-        self._arguments = (*pointers, ctypes.c_int(len(self._items)), *last)
+        self._around = (*pointers, ctypes.c_int(len(self._items)))
+        self._last = last
+        self._bind()
+
+    def discs(self, wrists: Sequence[tuple[int, int]], radius: float) -> None:
+        """Keep up to two pairs of variables each within a disc about zero, less the margin in rad."""
+        self._discs = np.array([[self._columns.index(i) for i in pair] for pair in wrists], dtype=np.int32)
+        self._numbers[4] = radius - self.preview.margin
+        self._bind()
+
+    def _bind(self) -> None:
+        discs = (ctypes.c_void_p(self._discs.ctypes.data), ctypes.c_int(len(self._discs)))
+        self._arguments = (*self._around, *discs, *self._last)
 
     def spreading(self, gain: float) -> None:
         """Set the gain of the manipulability's gradient."""
