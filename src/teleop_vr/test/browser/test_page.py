@@ -333,7 +333,7 @@ def test_the_doctor_examines(desk) -> None:
     }
     for name in ("Secure page", "Socket", "Lost", "Pictures"):
         assert checks[name][0] == "ok", f"{name}: {checks[name]}"
-    assert {"Certificate", "Round trip", "Jitter", "Frame rate of this page", "robot is heard"} <= checks.keys()
+    assert {"Certificate", "Round trip", "Jitter", "Frame rate of this page", "Robot is heard"} <= checks.keys()
     assert all(fix for tone, fix in checks.values() if tone in ("warn", "danger")), "something fails without a cure"
 
 

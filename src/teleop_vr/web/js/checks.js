@@ -1,4 +1,5 @@
 /** Verdicts of the doctor page: numbers in, what they mean and how to put it right out. */
+import { sentence } from "./model.js";
 
 /**
  * @typedef {object} Check
@@ -37,7 +38,7 @@ export function headsetCheck({ vr, ar, reason }) {
 
 /** @param {number} hz rate at which the page can draw */
 export function displayCheck(hz) {
-  const tone = hz >= 55 ? "ok" : hz >= 30 ? "warn" : "danger";
+  const tone = hz >= 55 ? "ok" : "warn";
   return check(
     "Frame rate of this page",
     tone,
@@ -150,7 +151,9 @@ export function tripChecks(trips, sent) {
 
 /** What the server found itself. @param {{name: string, ok: boolean, value: unknown, fix: string}[]} found */
 export function serverChecks(found) {
-  return found.map(({ name, ok, value, fix }) => check(name, ok ? "ok" : "warn", String(value), fix));
+  return found.map(({ name, ok, value, fix }) =>
+    check(sentence(name), ok ? "ok" : "warn", String(value ?? "unknown"), fix),
+  );
 }
 
 /** The one sentence on top. @param {Check[]} checks */

@@ -109,10 +109,10 @@ function linkOf(page) {
       return {
         tone: "warn",
         text: "Not connected",
-        detail: `${page.reason} The robot holds. Next try in ${Math.ceil(page.retryIn)} s.`.trim(),
+        detail: sentences(page.reason, "The robot holds", `Next try in ${Math.ceil(page.retryIn)} s`),
       };
     case "refused":
-      return { tone: "danger", text: "Refused", detail: `${page.reason} ${page.fix}`.trim() };
+      return { tone: "danger", text: "Refused", detail: sentences(page.reason, page.fix) };
     default:
       return { tone: "muted", text: "Closed", detail: page.reason };
   }
@@ -200,7 +200,15 @@ function warnings(state, page, live) {
   return list;
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** A text with a capital at its beginning. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** Texts that came without capital and full stop, one after the other. */
+const sentences = (...texts) =>
+  texts
+    .filter(Boolean)
+    .map((text) => (/[.!?…]$/.test(text) ? sentence(text) : `${sentence(text)}.`))
+    .join(" ");
 
 /** Name of a camera for people. */
 export const cameraLabel = (name) => sentence(name.replaceAll("_", " "));
