@@ -154,7 +154,7 @@ def tiny(vocabulary: int) -> ModelConfig:
         ),
         action=ActionConfig(hidden=192, intermediate=640),
         views=dict(TINY_VIEWS),
-        text_length=12,
+        text_length=20,
     )
 
 

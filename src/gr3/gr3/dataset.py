@@ -223,7 +223,7 @@ class Source:
         if self.stills is not None and mixture.stills:
             frames = rng.integers(len(self.stills), size=mixture.stills)
             parts.append(self._parts(self.stills, frames, rng))
-            instructions += [self.stills.episodes[self.stills.episode_index[f]]["instruction"] for f in frames]
+            instructions += ["describe"] * mixture.stills  # nothing is asked to be done: their chats are what counts
         images = {name: np.concatenate([images[name] for images, _, _ in parts]) for name in CAMERAS}
         if mixture.augment:
             images = {name: augment(images[name], rng) for name in CAMERAS}

@@ -62,6 +62,21 @@ def test_every_word_of_the_instructions_is_one_token(text):
     ]
 
 
+def test_every_instruction_of_training_and_evaluation_fits(text):
+    """Also names that nobody taught, which go letter by letter."""
+    from bytemini_sim.catalogue import load_catalogue
+    from bytemini_sim.tasks import make_task
+    from gr3.config import tiny
+
+    length = tiny(text.size).text_length
+    for setting in ("train", "unseen_instructions"):
+        for seed in range(40):
+            text.instruction(make_task("pick_place", setting).sample(seed).instruction, length)
+    for split in ("seen", "held_out"):
+        for item in load_catalogue().split(split)[0]:
+            text.instruction(f"put the {item.name} into the basket", length)
+
+
 def test_the_tokenizer_depends_on_the_words_only(text, tmp_path):
     words = corpus([])
     text.save(tmp_path / "one.json")
