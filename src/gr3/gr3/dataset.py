@@ -306,6 +306,7 @@ def corpus(episodes: Sequence[Mapping[str, Any]]) -> list[str]:
     texts |= {f"point {item.color} {item.category}" for item in items}
     texts |= {f"how many {item.category}" for item in items}
     texts |= {wording.format(target=item.name, into=item.name) for item in items for wording in TRAINING_WORDINGS}
+    texts |= {f"point {phrase}" for phrase in catalogue.facts}
     texts |= {f"point {phrase}" for episode in episodes for phrase, _ in episode["phrases"]}
     texts |= {f"point {thing['name']}" for episode in episodes for thing in episode["things"]}
     texts |= {"what is there", "describe with places", "describe the table", *map(str, range(10))}
