@@ -71,14 +71,16 @@ def test_a_page_engages_moves_and_loses_its_socket(service, wire):
     async def again(page):
         assert page.messages[0]["role"] == "operator"
         await wire.engage(page)  # connecting anew is a fresh act, and works
+        seen = page.headset.sequence + 20
+        await page.until(lambda: page.state["echo"]["sequence"] >= seen)
 
     wire.pages(*at(service), again)
     service.stop()
     from teleop_vr.journal import replay
 
     found = replay(journal)
-    assert found.different is None
-    assert found.references > 5
+    assert found.different is None, found
+    assert found.references > 5, found
 
 
 def test_a_second_page_watches_until_the_first_lets_go(service, wire):
