@@ -115,3 +115,16 @@ def test_ablations_train(data, tmp_path, ablation):
                 *SMALL])  # fmt: skip
     assert len(rows(out)) == 2
     assert ("next_token" in rows(out)[0]) == (ablation != "cotraining")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toyed")
+def test_two_processes_train_one_model(data, tmp_path):
+    """Each draws its own share of a batch; the gradients are averaged, so both walk the same way."""
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--out", str(out), "--steps", "3", *SMALL]
+    arguments[arguments.index("--processes") + 1] = "2"
+    train.main(arguments)
+    found = rows(out)
+    assert [row["step"] for row in found] == ["1", "2", "3"]
+    assert all(float(row["loss"]) < 20 for row in found)
