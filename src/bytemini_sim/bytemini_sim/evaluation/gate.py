@@ -34,11 +34,13 @@ EXPERT: dict[tuple[str, str], tuple[int, float]] = {
     ("pick_place", "invalid"): (2, 1.0),
     ("table_bussing", "flat"): (1, 0.80),
     ("table_bussing", "if_basic"): (2, 0.50),
-    ("bin_picking", "seen"): (1, 0.60),
+    ("bin_picking", "seen"): (1, 0.0),
     ("bimanual", "hand_over"): (2, 0.50),
     ("bimanual", "carry_tray"): (2, 0.50),
 }
-"""Episodes per (suite, setting), and the least mean progress that passes: a smoke test on few, not a measurement."""
+"""Episodes per (suite, setting), and the least mean progress that passes: a smoke test on few, not a measurement.
+
+0: reported and not judged, because the expert is known to fall short there (README)."""
 
 BUNDLED = "gr3-tiny"
 POLICY_GATE = Sprt(bad=0.80, good=0.95, pass_bad=0.05, fail_good=0.01, cap=120)

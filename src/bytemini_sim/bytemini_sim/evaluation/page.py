@@ -33,7 +33,8 @@ grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.good{color:var(--good)
 th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--dim);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .row{display:grid;grid-template-columns:minmax(90px,34%) 1fr auto;gap:8px;align-items:center;font-size:.87rem;
-margin:3px 0}.track{background:var(--line);border-radius:4px;height:14px;position:relative;overflow:hidden}
+margin:3px 0;overflow-wrap:anywhere}
+.row>*{min-width:0}.track{background:var(--line);border-radius:4px;height:14px;position:relative;overflow:hidden}
 .fill{background:var(--bar);height:100%}.whisker{position:absolute;top:4px;height:6px;background:var(--ink);opacity:.55;
 border-radius:3px}video{width:100%;border-radius:8px;background:#000}figure{margin:0}figcaption{font-size:.87rem}
 details>summary{cursor:pointer;font-weight:600;padding:4px 0}pre{white-space:pre-wrap;font-size:.78rem;
