@@ -7,21 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from bytemini_core.errors import UserError
-
-
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % Wilson interval of a share."""
-    if trials == 0:
-        return 0.0, 1.0
-    p = successes / trials
-    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from bytemini_sim.episode import RolloutOptions
     from bytemini_sim.inproc import InprocRunner
+    from bytemini_sim.results.report import wilson_interval
     from tqdm import tqdm
 
     from gr3.deploy import CheckpointError, load_policy
@@ -69,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("success", sum(bool(row["success"]) for row in rows)),
         ("said_invalid", sum(row["task_status"] == -1 for row in rows)),
     ):
-        low, high = wilson(count, n)
+        low, high = wilson_interval(count, n)
         report[key] = {"count": count, "share": count / n, "interval": [low, high]}
         print(f"{key}: {count}/{n} = {100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
     report["progress"] = sum(float(str(row["progress"])) for row in rows) / n
