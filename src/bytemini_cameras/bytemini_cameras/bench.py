@@ -26,8 +26,8 @@ def main(argv: list[str]) -> int:
         cost = report[name]
         print(
             f"{name:>6}: {cost['median_ms']:.3f} ms a frame (p95 {cost['p95_ms']:.3f}), "
-            f"{cost['processor_ms']:.3f} ms of it processor time, {cost['rate']:.1f} Hz on each of 3 cameras; through a message object "
-            f"{cost['message_object_ms']:.3f} and {cost['message_object_processor_ms']:.3f} ms"
+            f"{cost['processor_ms']:.3f} ms of it processor time, {cost['rate']:.1f} Hz on each of 3 cameras; "
+            f"through a message object {cost['message_object_ms']:.3f} and {cost['message_object_processor_ms']:.3f} ms"
         )
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

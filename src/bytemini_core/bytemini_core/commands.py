@@ -69,7 +69,7 @@ def bench(argv: Sequence[str]) -> int:
 
 
 def lint(argv: Sequence[str]) -> int:
-    """Check style, types and shell scripts (ruff, mypy, and shellcheck where it is installed)."""
+    """Check style, types, shell scripts and images (ruff, mypy; shellcheck and hadolint where they are installed)."""
     parser = argparse.ArgumentParser(prog="bytemini lint", description=lint.__doc__)
     parser.parse_args(argv)
     root = workspace()
@@ -81,7 +81,10 @@ def lint(argv: Sequence[str]) -> int:
         [*python, "mypy", *(str(path / path.name) for path in packages)],
     ]
     if shutil.which("shellcheck"):
-        checks.append(["shellcheck", "-x", "bytemini", "requirements/set_up.bash", ".ci/run"])
+        scripts = sorted(str(path.relative_to(root)) for path in root.glob("docker/*.sh"))
+        checks.append(["shellcheck", "-x", "bytemini", "requirements/set_up.bash", ".ci/run", *scripts])
+    if shutil.which("hadolint"):
+        checks.append(["hadolint", "docker/Dockerfile"])
     searched = os.pathsep.join(str(path) for path in packages)
     failed = 0
     for check in checks:

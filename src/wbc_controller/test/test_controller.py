@@ -272,3 +272,57 @@ def test_wrist_disc_is_named_when_it_binds(bench) -> None:
 def test_config_that_makes_no_sense_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         WbcConfig(**{name: value})
+
+
+def moving(bench):
+    """The policy swings the arms."""
+    bench.controller.request_mode(Mode.POLICY)
+    for _ in range(100):
+        names, position, velocity, acceleration = arm_wave(bench, bench.t)
+        command = bench.step(bench.reference(names, position, velocity, acceleration))
+    assert command.status.mode is Mode.POLICY
+    return command
+
+
+def test_after_silence_it_goes_on_from_where_the_robot_is(bench) -> None:
+    """The drives have held meanwhile: following the reference on would snap."""
+    moving(bench)
+    bench.tick += 100  # half a second without a state
+    held = bench.position.copy()
+    command = bench.controller.update(bench.t, bench.state(), bench.reference())
+    assert command.status.mode is Mode.HOLD
+    assert "no robot state for 0.5" in command.status.reason
+    np.testing.assert_allclose(command.joint.position, held, atol=1e-9)
+    np.testing.assert_array_equal(command.joint.velocity, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("joint", "leap", "says"), [(6, 0.5, "left_elbow_joint is measured 0.5"), (None, 1.0, "odometry leaps by 1.0")]
+)
+def test_a_sensor_that_leaps_stops_the_robot_within_its_limits(bench, joint, leap, says) -> None:
+    before = moving(bench).joint
+    if joint is None:
+        bench.base[0] += leap
+    else:
+        bench.position[joint] -= leap
+    command = bench.controller.update(bench.t, bench.state(), bench.reference())
+    assert command.status.mode is Mode.HOLD
+    assert says in command.status.reason
+    change = np.abs(command.joint.velocity - before.velocity) / bench.controller.config.period
+    assert (change <= bench.robot.acceleration * (1 + 1e-6)).all()
+
+
+def test_a_joint_that_does_not_follow_stops_the_robot(bench) -> None:
+    bench.controller.request_mode(Mode.POLICY)
+    stuck = bench.position[6]
+    for _ in range(400):
+        names, position, *_ = arm_wave(bench, bench.t)
+        target = np.array(position)
+        target[list(names).index("left_elbow_joint")] = stuck - min(0.5 * bench.t, 0.6)
+        command = bench.controller.update(bench.t, bench.state(), bench.reference(names, target))
+        bench.position = command.joint.position.copy()
+        bench.position[6] = stuck
+        bench.tick += 1
+        if command.status.mode is Mode.HOLD:
+            break
+    assert "left_elbow_joint does not follow" in command.status.reason

@@ -14,10 +14,14 @@ from .weights import Weights
 class WbcConfig:
     """Parameters of the controller.
 
-    `period`: control tick (s). `max_reference_age`, `max_state_age`: older input is stale (s). `max_future`: how far a
-    stamp may lie ahead of the clock (s). `limit_tolerance`: how far (as a fraction of a joint's range) a target may lie
-    outside the limits and still be taken, clamped. `max_jump`: largest step (fraction of the range) between one
-    reference and the next of the same owner. `max_base_jump`: the same for the base pose (m, rad).
+    `period`: control tick (s). `max_silence`: without a tick for longer (s) the drives have held by themselves.
+    `max_leap`: what a joint's sensor may move (fraction of its range) from one state to the next beyond twice what its
+    velocity limit allows, `max_base_leap` the same for odometry (m; rad: twice as much). `max_lag`: how far (fraction
+    of the range) a joint of lift, head or arms may be from where it was sent, for `max_silence`.
+    `max_reference_age`, `max_state_age`: older input is stale (s). `max_future`: how far a stamp may lie ahead of the
+    clock (s). `limit_tolerance`: how far (as a fraction of a joint's range) a target may lie outside the limits and
+    still be taken, clamped. `max_jump`: largest step (fraction of the range) between one reference and the next of the
+    same owner. `max_base_jump`: the same for the base pose (m, rad).
     `blend_time`: shortest take-over from rest to a new owner's reference (s). `base_gain`: feedback on the odometry
     (1/s). `approach`: share of the acceleration limit with which errors are closed, the rest being left for
     the reference's own acceleration. `self_distance`: distance that bodies of the robot keep
@@ -31,6 +35,10 @@ class WbcConfig:
     """
 
     period: float = 0.005
+    max_silence: float = 0.1
+    max_leap: float = 0.03
+    max_base_leap: float = 0.05
+    max_lag: float = 0.12
     max_reference_age: float = 0.1
     max_state_age: float = 0.05
     max_future: float = 0.05

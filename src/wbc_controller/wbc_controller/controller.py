@@ -162,6 +162,7 @@ class WholeBodyController:
         self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
         self._time = -np.inf
+        self._followed = -np.inf  # when every joint was last where it had been sent
         self._ahead: Sequence[WholeBodyReference] = ()
         self._refused = 0
         self._last: WholeBodyCommand | None = None
@@ -220,6 +221,11 @@ class WholeBodyController:
         started = time.perf_counter()
         if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
             return self._last
+        silence = 0.0 if self._state is None else (state.stamp - self._state.stamp) / NANOSECONDS
+        if self._last is not None and silence > self.config.max_silence and not self._gate.state(t, state):
+            if self._reference is not None:
+                self._fault(f"no robot state for {silence:.3f} s")
+            self._last = None  # the drives have held meanwhile: go on from where the robot is
         if t < self._time:
             self._fault(f"the clock went back by {self._time - t:.3f} s")
             self._since = t
@@ -227,7 +233,9 @@ class WholeBodyController:
         if reason := self._gate.state(t, state):
             self._fault(reason)
         else:
-            self._state = self._ordered(state)
+            before, self._state = self._state, self._ordered(state)
+            if reason := self._implausible(t, before, self._state):
+                self._fault(reason)
             if self._observer is not None:
                 self._external = self._observer.update(self._state) + self._load_effort()
             if self._sensor is not None and (reason := self._sense(wrenches)):
@@ -319,6 +327,18 @@ class WholeBodyController:
             self._position = measured
         self._velocity = np.zeros(_BASE + self._n)
         self._change = np.zeros(_BASE + self._n)
+
+    def _implausible(self, t: float, before: RobotState | None, state: RobotState) -> str:
+        """Why a state, fresh and complete, cannot be the robot's, or shows that it does not do as it is told."""
+        if before is None or self._last is None:
+            self._followed = t
+            return ""
+        if reason := self._gate.leap(before, state):
+            return reason
+        reason = self._gate.astray(state, self._position)
+        if not reason:
+            self._followed = t
+        return reason if t - self._followed > self.config.max_silence else ""
 
     def _ordered(self, state: RobotState) -> RobotState:
         """The state in the robot's own order of joints."""

@@ -23,7 +23,9 @@ class Gate:
         self._config = config
         self.hand_frames = hand_frames
         self._known = set(robot.joint_names)
-        span = robot.upper - robot.lower
+        self._span = span = robot.upper - robot.lower
+        self._lag = config.max_lag * span
+        self._followed = np.array([not name.endswith("_gripper_joint") for name in robot.joint_names])
         self._tolerance = config.limit_tolerance * span
         self._jump = config.max_jump * span
         self._indices: dict[tuple[str, ...], NDArray[np.intp]] = {}
@@ -58,6 +60,33 @@ class Gate:
         if state.names != self._robot.joint_names and (missing := self._known - set(state.names)):
             return f"state lacks {', '.join(sorted(missing))}"
         return ""
+
+    def leap(self, before: RobotState, state: RobotState) -> str:
+        """Why two states, one after the other, cannot be of a robot that moves: a slipped encoder, a lost wheel.
+
+        Both name the robot's joints in its own order.
+        """
+        robot, config = self._robot, self._config
+        seconds = min(max(state.stamp - before.stamp, 0) / NANOSECONDS, config.max_silence) + config.period
+        moved = np.abs(state.position - before.position)
+        far = moved > 2.0 * robot.velocity * seconds + config.max_leap * self._span
+        if far.any():
+            i = int(np.argmax(far))
+            return f"{robot.joint_names[i]} is measured {moved[i]:.3f} away from where it was: check its sensor"
+        base = np.abs(state.base_pose - before.base_pose)
+        base[2] = abs((base[2] + np.pi) % (2.0 * np.pi) - np.pi)
+        if (base > 2.0 * robot.base_velocity * seconds + config.max_base_leap * np.array([1.0, 1.0, 2.0])).any():
+            return f"odometry leaps by {np.hypot(base[0], base[1]):.3f} m, {base[2]:.3f} rad: check the wheels' sensors"
+        return ""
+
+    def astray(self, state: RobotState, commanded: Array) -> str:
+        """Which joint is not where it was sent ((n,) rad, m), in the robot's own order; "" for none. Fingers may."""
+        far = (np.abs(state.position - commanded) > self._lag) & self._followed
+        if not far.any():
+            return ""
+        i = int(np.argmax(far))
+        away = abs(float(state.position[i] - commanded[i]))
+        return f"{self._robot.joint_names[i]} does not follow: {away:.3f} from where it was sent"
 
     def fresh(self, t: float, reference: WholeBodyReference) -> str:
         """Why `reference` is too old, or too young, to be executed at time t (s)."""

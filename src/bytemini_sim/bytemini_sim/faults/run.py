@@ -213,7 +213,9 @@ class _Loop:
         state = self._world.state()
         robot, dt = self._robot, self._world.physics.tick / NANOSECONDS
         speed = np.abs(state.velocity)
-        commanded = np.zeros_like(speed) if self._command is None else self._command.velocity
+        # A driver that holds stops by itself, whatever it was told last.
+        told = self._command is not None and not driver_holds
+        commanded = self._command.velocity if told and self._command is not None else np.zeros_like(speed)
         self.log.speed.append(float(max(speed.max(), np.abs(state.base_twist).max())))
         self.log.speed_ratio.append(float((speed / robot.velocity).max()))
         change = np.abs(commanded - self._velocity) / dt
