@@ -297,7 +297,7 @@ def test_after_silence_it_goes_on_from_where_the_robot_is(bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("joint", "leap", "says"), [(6, 0.5, "left_elbow_joint is measured 0.5"), (None, 1.0, "odometry leaps by 1.0")]
+    ("joint", "leap", "says"), [(6, 0.5, "left_elbow_joint is measured 0."), (None, 1.0, "odometry leaps by 1.0")]
 )
 def test_a_sensor_that_leaps_stops_the_robot_within_its_limits(bench, joint, leap, says) -> None:
     before = moving(bench).joint
