@@ -18,6 +18,7 @@ from gr3_policy_node.backends import policies
 
 from bytemini_bringup.ready import Ready
 
+COMPLIANCE = ("none", "observer", "sensor")
 SIMULATORS = ("mujoco", "gazebo", "none")
 
 
@@ -68,6 +69,8 @@ OPTIONS = (
     Option("depth", False, "also publish aligned depth"),
     Option("outside", False, "also publish the view from outside, for videos"),
     Option("image_size", 224, "height and width of the pictures, pixels"),
+    Option("preview", False, "let the controller plan 0.3 s ahead"),
+    Option("compliance", "none", "what the hands yield to: nothing, joint efforts, wrist sensors", COMPLIANCE),
     Option("latency", 0.05, "s from observation to chunk, in lock step"),
     Option("wrist_lag", False, "simulate the wrist's reported 60 ms lag"),
     Option("panel", False, "serve the operator's page, and keep the last minute before every fault (not in lock step)"),
@@ -153,7 +156,14 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     elif values["sim"] == "gazebo":
         processes += _gazebo(values, scene)
     processes += [
-        Process("wbc_controller", "wbc_controller", "wbc_node", shared, ready=Ready("hold", "wbc/mode")),
+        Process(
+            "wbc_controller",
+            "wbc_controller",
+            "wbc_node",
+            # A simulated robot forgets with its world; a real one comes back as it was stopped.
+            {**shared, **pick("preview", "compliance"), "keep_estop": values["sim"] == "none"},
+            ready=Ready("hold", "wbc/mode"),
+        ),
         *_cameras(values),
         Process("trajectory_optimizer", "trajectory_optimizer", "trajectory_node", {**shared, **pick("latency")}),
         Process(

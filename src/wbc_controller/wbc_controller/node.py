@@ -6,6 +6,7 @@ time it takes the newest. Everything that decides is in `wbc_controller.controll
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
@@ -38,6 +39,7 @@ from wbc_controller.compliance import Compliance
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 from wbc_controller.horizon import Preview
+from wbc_controller.latch import Latch, latch_file
 
 _WRENCHES = ("none", "observer", "sensor")
 _WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
@@ -73,6 +75,14 @@ class WbcNode(Node):
         self._base = self.create_publisher(TwistStamped, "cmd_vel", qos)
         self._statuses = self.create_publisher(WbcStatusMsg, "wbc/status", 10)
         self._modes = self.create_publisher(WbcStatusMsg, "wbc/mode", LATCHED_QOS)
+        self._latch: Latch | None = None
+        if parameter(self, "keep_estop", False, "an emergency stop stays latched over a restart: for real robots"):
+            self._latch = Latch(latch_file(os.environ.get("ROS_DOMAIN_ID", ""), self.get_namespace()))
+        if self._latch is not None and self._latch.closed:
+            self._controller.request_mode(Mode.ESTOP)
+            reason = "emergency stop was latched before this start: reset it by requesting HOLD"
+            self._status = WbcStatus(stamp=0, mode=Mode.ESTOP, reason=reason)
+            self.get_logger().warning(reason)
         self._modes.publish(wbc_status_message(self._status))
         self._reporter = Reporter(self, self._report)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
@@ -130,6 +140,19 @@ class WbcNode(Node):
         self._statuses.publish(message)
         if before.mode is not command.status.mode:
             self._modes.publish(message)
+            self._remember(command.status)
+
+    def _remember(self, status: WbcStatus) -> None:
+        """Keep an emergency stop, or its release, beyond the end of this process."""
+        if self._latch is None:
+            return
+        try:
+            if status.mode is Mode.ESTOP:
+                self._latch.close(status.reason)
+            else:
+                self._latch.open()
+        except OSError as error:
+            self.get_logger().error(f"the emergency stop will not survive a restart: {error}")
 
     def _on_wrench(self, side: str, message: WrenchStamped) -> None:
         force, torque = message.wrench.force, message.wrench.torque
