@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": ["sim_node = bytemini_sim.node:main"],
-        "bytemini.policies": ["expert = bytemini_sim.expert:make_expert"],
+        "bytemini.policies": ["expert = bytemini_sim.task_expert:make_expert"],
         "bytemini.commands": [
             "rollout = bytemini_sim.rollout:main",
             "eval = bytemini_sim.evaluation.command:main",

@@ -19,7 +19,6 @@ from bytemini_core.types import (
     ActionChunk,
     Array,
     Observation,
-    Policy,
     PolicyMetadata,
     SceneObject,
     SceneState,
@@ -83,13 +82,6 @@ def find(scene: SceneState, name: str, container: bool) -> SceneObject | None:
     """The object or container that a phrase means, see `grammar.resolve`."""
     meant = resolve(name, things_in(scene, container))
     return scene.find(meant) if meant is not None else None
-
-
-def make_expert(robot: RobotModel, seed: int) -> Policy:
-    """The expert of all suites as the policy server asks for it: without noise."""
-    from bytemini_sim.task_expert import TaskExpert  # which builds on this module
-
-    return TaskExpert(robot, seed=seed)
 
 
 class PickPlaceExpert:
