@@ -76,7 +76,7 @@ def _shifted(grid: Array, y: float) -> Array:
     """Places to stand (n, 3) for something at y (m): the usual ones unless it lies far aside."""
     if abs(y) <= ASIDE:
         return grid
-    return grid + np.array([0.0, y - np.copysign(0.20, y), 0.0])
+    return np.asarray(grid + np.array([0.0, y - np.copysign(0.20, y), 0.0]))
 
 
 @dataclass(frozen=True)

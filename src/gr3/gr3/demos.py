@@ -28,7 +28,7 @@ from trajectory_optimizer.schedule import ChunkSchedule
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
-from gr3.layout import DT, HORIZON, ChunkCodec
+from gr3.layout import DT, HORIZON, ChunkCodec, Float
 from gr3.shards import THINGS, Shard, shard_folder
 from gr3.views import SOURCE_SIZE, VIEWS, View
 
@@ -146,7 +146,7 @@ def things(world: World, state: RobotState, views: Mapping[str, View]) -> tuple[
 
 
 def frame_of(
-    world: World, codec: ChunkCodec, views: Mapping[str, View], rows: Array, episode: int, phase: str = ""
+    world: World, codec: ChunkCodec, views: Mapping[str, View], rows: Float, episode: int, phase: str = ""
 ) -> dict[str, Any]:
     """What is kept of one instant; `rows` (HORIZON, columns) of the model's actions, `phase` of the expert."""
     state = world.state()
@@ -253,7 +253,7 @@ class Demonstrator:
         scene = still_scene(seed, self.recipe)
         world = self.world(scene)
         self._pose(world, rng)
-        rows = np.zeros((HORIZON, len(self.codec.layout.columns)))
+        rows = np.zeros((HORIZON, len(self.codec.layout.columns)), dtype=np.float32)
         return [frame_of(world, self.codec, self.views, rows, number)], {**described(scene), "success": True}
 
     def _pose(self, world: World, rng: np.random.Generator) -> None:

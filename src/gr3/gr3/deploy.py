@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bytemini_core.types import ActionChunk, Observation, PolicyMetadata
+from bytemini_core.types import ActionChunk, Observation, PolicyMetadata, TaskStatus
 from bytemini_description.robot import RobotModel, load_robot
 from numpy.typing import NDArray
 
@@ -160,7 +160,7 @@ class Gr3Policy:
         given = np.zeros((n, self._horizon), dtype=bool)
         for i, rows in enumerate(prefixes):
             if rows is not None and len(rows):
-                encoded = self._codec.encode(observations[i].state, self._checked_prefix(rows), 0)
+                encoded = self._codec.encode(observations[i].state, self._checked_prefix(rows), TaskStatus.ONGOING)
                 committed[i, : len(rows)] = (encoded - norm["action_mean"][: len(rows)]) / norm["action_std"][
                     : len(rows)
                 ]

@@ -211,7 +211,8 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
             data = headset.frame(max(now - due + 1.0 / rate, 1e-4))
             sent = time.monotonic()
             if stretch is not None and now >= stretch.began:
-                stretch.sent.append((sent, *(headset.hand(side).pose.copy() for side in SIDES)))
+                one, other = (headset.hand(side).pose.copy() for side in SIDES)
+                stretch.sent.append((sent, one, other))
                 if now - stretch.began > _OPEN_LOOK:
                     with heard.lock:
                         heard.waiting.append((sent, opening * (1.0 - float(np.float32(trigger)))))

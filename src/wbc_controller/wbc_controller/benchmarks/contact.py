@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ _TABLE = np.array((0.52, 0.36, 0.85))  # the left hand over the table (m)
 _TILT = np.array((0.0, -0.8, 0.0))  # its fingers down
 
 
-def compliance_of(sensor: bool, **numbers: tuple[float, ...]) -> Compliance:
+def compliance_of(sensor: bool, **numbers: Any) -> Compliance:
     """The default compliance; a sensor in the wrist needs hardly a dead band."""
     if sensor:
         numbers = {"deadband": (0.1, 0.1, 0.1, 0.02, 0.02, 0.02), **numbers}
-    return Compliance(sensor=sensor, **numbers)
+    return replace(Compliance(sensor=sensor), **numbers)
 
 
 def quaternion_of(rotation: Array) -> Array:
@@ -130,8 +130,9 @@ class Contact:
                 )
                 for side in self._sides
             )
+            zero = np.zeros(1)
             reference = WholeBodyReference(
-                world.time, Mode.TELEOP, ("left_gripper_joint",), *np.zeros((3, 1)), base=self.base, hands=hands
+                world.time, Mode.TELEOP, ("left_gripper_joint",), zero, zero, zero, base=self.base, hands=hands
             )
             command = self.controller.update(world.time * 1e-9, world.state(), reference, wrenches=world.wrenches())
             if command.status.mode is not Mode.TELEOP:
