@@ -88,6 +88,7 @@ def test_ctrl_c_leaves_a_valid_report_and_no_process(tmp_path):
         path = out / "report.json"
         if path.is_file() and json.loads(path.read_text())["episodes"]:
             break
+    assert process.poll() is None, process.communicate()[0]
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
     assert len(children.split()) >= 4, "the nodes should be running"
     process.send_signal(signal.SIGINT)

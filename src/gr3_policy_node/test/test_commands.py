@@ -73,7 +73,7 @@ def test_it_serves_until_interrupted(recording, robot):
         assert chunk.task_status[-1] == 1, "the recording of half a second is over by then"
         policy.close()
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
         assert process.returncode == 0, rest
         assert rest.strip() == "stopped"
     finally:
