@@ -61,6 +61,8 @@ def test_it_serves_until_interrupted(recording, robot):
     process = subprocess.Popen(
         [sys.executable, "-c", code, recording, "--port", "0"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "BYTEMINI_POLICY_TOKEN": ""},
+        # A shell that starts the tests in its background has them ignore Ctrl-C, which a process inherits.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         line = process.stdout.readline()
