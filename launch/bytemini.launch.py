@@ -3,7 +3,13 @@
 from collections.abc import Callable
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.events.process import ProcessExited
@@ -11,12 +17,13 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from bytemini_bringup.processes import installed
-from bytemini_bringup.stack import OPTIONS, Process, options, stack
+from bytemini_bringup.stack import OPTIONS, Process, environment, options, stack
 
 
 def _actions(context: LaunchContext) -> list:
     values = options(**{option.name: LaunchConfiguration(option.name).perform(context) for option in OPTIONS})
-    return _from(stack(values), values["namespace"])
+    around = [SetEnvironmentVariable(name, value) for name, value in environment(values).items()]
+    return [*around, *_from(stack(values), values["namespace"])]
 
 
 def _from(processes: tuple[Process, ...], namespace: str) -> list:

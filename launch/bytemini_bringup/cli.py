@@ -9,6 +9,7 @@ from pathlib import Path
 from bytemini_core.errors import UserError
 
 from bytemini_bringup.stack import OPTIONS, options, stack
+from bytemini_bringup.stack import environment as surroundings
 
 
 def add_options(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
@@ -40,8 +41,9 @@ def up(argv: list[str]) -> int:
         values = options(**{option.name: getattr(arguments, option.name) for option in OPTIONS})
         run = new_run()
         logs = arguments.out or Path("runs") / f"{run}-up"
+        around = {**environment(run), **surroundings(values)}
         print("starting the stack, part by part", flush=True)
-        with Processes(stack(values), logs, values["namespace"], environment(run), ordered=True) as processes:
+        with Processes(stack(values), logs, values["namespace"], around, ordered=True) as processes:
             print(f"running, logs in {logs}; give it a task with the RunTask action /run_task; Ctrl-C stops it")
             if values["panel"]:
                 print(f"the operator's page: {_panel_address(values['panel_port'])}")

@@ -6,6 +6,7 @@ no `ros2 launch` is installed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from bytemini_core.types import CAMERAS, OBSERVATION_PERIOD
+from bytemini_data.transport import LARGE_IMAGES, PROFILES
 from bytemini_description.robot import VERSIONS, expand_urdf, load_robot
 from gr3_policy_node.backends import policies
 
@@ -77,6 +79,10 @@ OPTIONS = (
     Option("panel_port", 8444, "port of the operator's page"),
     Option("teleop", False, "serve the headset's page, and let an operator take the robot over (not in lock step)"),
     Option("teleop_port", 8443, "port of the headset's page"),
+    Option("record", "", "record episodes by this plan (YAML): started, saved and discarded from page or headset"),
+    Option("dataset", "", "folder of the dataset that is recorded, new or to be added to"),
+    Option("operator", "", "who records, unless the headset's page says"),
+    Option("human", False, "record a person's head and hands by the headset's page, with no robot"),
     Option("namespace", "", "namespace of every node and topic, for several robots side by side"),
 )
 """Every choice, in the order in which help lists them."""
@@ -122,8 +128,10 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     Raises:
         ValueError: options that exclude one another.
     """
-    if values["lockstep"] and (values["teleop"] or values["panel"]):
-        raise ValueError("teleop or panel, and lockstep, exclude one another: a person lives in real time")
+    if values["lockstep"] and (values["teleop"] or values["panel"] or values["record"]):
+        raise ValueError("teleop, panel or record, and lockstep, exclude one another: a person lives in real time")
+    if values["human"]:
+        return _without_robot(values)
     simulated = {"use_sim_time": values["sim"] != "none"}
     shared = {"robot": values["robot"], "lockstep": values["lockstep"], **simulated}
 
@@ -181,10 +189,50 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     if values["rviz"]:
         view = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / "bytemini.rviz")
         processes.append(Process("rviz", "rviz2", "rviz2", simulated, arguments=("-d", view)))
+    processes += _recorder(values)
     if values["teleop"]:
         page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
     return tuple(processes)
+
+
+def environment(values: Mapping[str, Any]) -> dict[str, str]:
+    """What the processes of the stack find in their environment, beside what is there already.
+
+    Recorded pictures must arrive: Fast DDS gets shared memory that they fit into, unless it was configured already.
+    """
+    if not values["record"] or PROFILES in os.environ:
+        return {}
+    return {PROFILES: str(LARGE_IMAGES)}
+
+
+def _recorder(values: Mapping[str, Any]) -> list[Process]:
+    """The recorder, where a plan is given."""
+    plan, dataset = values["record"], values["dataset"]
+    if not plan:
+        return []
+    if not Path(plan).is_file():
+        raise ValueError(f"record is {plan!r}, expected the file of a plan")
+    if not dataset:
+        raise ValueError("record is given without dataset, the folder for the episodes")
+    parameters = {
+        "plan": str(Path(plan).absolute()),
+        "dataset": str(Path(dataset).absolute()),
+        **{name: values[name] for name in ("robot", "operator", "human")},
+        "use_sim_time": values["sim"] != "none" and not values["human"],
+    }
+    if parameters["use_sim_time"]:  # what the simulator draws: no frame without a picture, no pixel made up
+        size = values["image_size"]
+        parameters |= {"fps": round(1.0 / OBSERVATION_PERIOD), "image_height": size, "image_width": size}
+    return [Process("recorder", "bytemini_data", "recorder_node", parameters)]
+
+
+def _without_robot(values: Mapping[str, Any]) -> tuple[Process, ...]:
+    """A person, the page that hears the headset, and the recorder."""
+    if not values["record"]:
+        raise ValueError("human is given without record, the plan to record by")
+    page = {"robot": values["robot"], "port": values["teleop_port"], "human": True}
+    return (*_recorder(values), Process("teleop_vr", "teleop_vr", "teleop_node", page))
 
 
 def _description(values: Mapping[str, Any]) -> str:

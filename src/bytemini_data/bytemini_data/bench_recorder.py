@@ -20,6 +20,8 @@ import numpy as np
 from bytemini_core.errors import UserError
 from bytemini_core.types import CAMERAS, NANOSECONDS
 
+from bytemini_data.transport import LARGE_IMAGES, PROFILES
+
 PLAN = """
 name: benchmark
 episodes: 100000
@@ -89,8 +91,8 @@ def main(argv: list[str]) -> int:
 def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
     """Record for so long beside the stack in real time; everything but the stand-in for the cameras on two cores."""
     import rclpy
+    from bytemini_core.domain import private_domain
     from bytemini_core.ros import LATCHED_QOS
-    from bytemini_sim.wire import DOMAINS, claimed
 
     from bytemini_bringup.processes import Processes
     from bytemini_bringup.stack import options, stack
@@ -99,12 +101,10 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
 
     (folder / "plan.yaml").write_text(PLAN, encoding="utf-8")
     processes = [p for p in stack(options(cameras=False)) if p.name != "robot_state_publisher"]
-    domain = next(iter(reversed(DOMAINS)))
-    with claimed(domain) as free:
-        if not free:
-            raise UserError(f"ROS domain {domain} is in use on this machine: wait, or stop what uses it")
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), **LARGE_IMAGES}
-        os.environ.update(ROS_DOMAIN_ID=str(domain), **LARGE_IMAGES)
+    with private_domain():
+        os.environ[PROFILES] = str(LARGE_IMAGES)
+        environment = dict(os.environ)
+        every = os.sched_getaffinity(0)
         with _two_cores() as cores, Processes(processes, folder / "logs", environment=environment):
             python = [sys.executable, "-m"]
             player = [*python, "bytemini_data.camera_player", "--sim-time", "--out", str(folder / "sent.json")]
@@ -118,7 +118,7 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
                 for item in ("-p", f"{k}:={str(v).lower() if isinstance(v, bool) else v}")
             ]
             recorder = [*python, "bytemini_data.bench_recorder", str(folder / "samples.jsonl"), "--ros-args", *ros]
-            with _running(player, environment, None), _running(recorder, environment, cores):
+            with _running(player, environment, every), _running(recorder, environment, cores):
                 rclpy.init()
                 node = rclpy.create_node("bench_recorder")
                 state: list[str] = []
@@ -215,10 +215,6 @@ def _samples(path: Path) -> dict[str, Any]:
     }
 
 
-LARGE_IMAGES = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).with_name("data") / "large_images.xml")}
-"""Shared memory that a picture fits into: see the file."""
-
-
 @contextmanager
 def _two_cores() -> Iterator[set[int]]:
     """Bind this process, and so what it starts, to two cores."""
@@ -232,11 +228,10 @@ def _two_cores() -> Iterator[set[int]]:
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], cores: set[int] | None) -> Iterator[None]:
-    """A process that is interrupted at the end; None for any core."""
-    every = set(range(os.cpu_count() or 1))
+def _running(command: list[str], environment: dict[str, str], cores: set[int]) -> Iterator[None]:
+    """A process on these cores that is interrupted at the end."""
     process = subprocess.Popen(command, env=environment)
-    os.sched_setaffinity(process.pid, cores or every)
+    os.sched_setaffinity(process.pid, cores)
     try:
         yield
     finally:

@@ -100,7 +100,8 @@ class SceneCard:
             text = f'<text x="{u:.0f}" y="{v + size + 13:.0f}" text-anchor="middle" font-size="13">{name}</text>'
             marks += [shape, text]
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {depth + 42:.0f}" font-family="sans-serif">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {depth + 42:.0f}"'
+            f' width="{width}" height="{depth + 42:.0f}" font-family="sans-serif">'
             f'<rect width="{width}" height="{depth:.0f}" fill="#f4ead8" stroke="#8a7752"/>{"".join(marks)}'
             f'<rect x="{width / 2 - 60:.0f}" y="{depth + 14:.0f}" width="120" height="22" rx="6" fill="#333"/>'
             f'<text x="{width / 2:.0f}" y="{depth + 30:.0f}" text-anchor="middle" font-size="13" fill="#fff">'

@@ -8,44 +8,46 @@ from pathlib import Path
 from bytemini_core.errors import UserError
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line."""
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and what of it is for teleoperation."""
     parser = argparse.ArgumentParser(
         prog="bytemini record",
         description=main.__doc__,
-        epilog="Interrupted, it goes on where it was when given the same folder again.",
+        epilog="Without --policy, options of ./bytemini teleop go as well: --operator ann, --human, --sim none ... "
+        "Interrupted, it goes on where it was when given the same folder again.",
     )
     parser.add_argument("--plan", type=Path, required=True, help="what to record, in which proportions (YAML)")
     parser.add_argument("--out", type=Path, required=True, help="the dataset's folder, new or to be added to")
     parser.add_argument("--policy", default=None, help="record this policy in the simulator instead of teleoperation")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that simulate, with --policy (default: 1)")
     parser.add_argument("--robot", default="v1", choices=("v1", "v2"), help="default: v1")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels, with --policy (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, default=224, help="pixels, in simulation (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that simulate, with --policy (default: 1)")
     parser.add_argument(
         "--noise",
         type=float,
         default=0.0,
-        help="push the expert off course, to show recovery; 1 is a few cm (default: 0)",
+        help="with --policy expert: push it off course, to show recovery; 1 is a few cm (default: 0)",
     )
-    parser.add_argument("--keep-failures", action="store_true", help="also keep episodes that did not succeed")
     parser.add_argument(
-        "--fps", type=int, default=30, help="frames per second, with teleoperation (default: %(default)s)"
+        "--keep-failures", action="store_true", help="with --policy: also keep episodes that did not succeed"
     )
-    parser.add_argument("--operator", default="", help="who records, with teleoperation")
-    parser.add_argument("--human", action="store_true", help="record a person's hands and head instead of the robot")
-    return parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.policy is not None:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments, rest
 
 
 def main(argv: list[str]) -> int:
-    """Record episodes into a dataset, by a plan that says what is needed next."""
-    arguments = parse(argv)
+    """Record episodes by a plan that says what is needed next: with teleoperation, or a policy in the simulator."""
+    arguments, rest = parse(argv)
     from bytemini_data.plan import load_plan
 
     plan = load_plan(arguments.plan)
     if arguments.policy is None:
-        from bytemini_data.recorder.node import serve
+        from teleop_vr.command import main as teleoperate
 
-        return int(serve(arguments, plan))
+        shared = ["--robot", arguments.robot, "--image-size", str(arguments.image_size)]
+        return int(teleoperate(["--record", str(arguments.plan), "--dataset", str(arguments.out), *shared, *rest]))
     if not 1 <= arguments.jobs <= 64:
         raise UserError(f"--jobs is {arguments.jobs}, expected 1 to 64")
     if arguments.image_size % 2 or not 32 <= arguments.image_size <= 1024:

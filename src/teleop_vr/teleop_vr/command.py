@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
 
     from bytemini_bringup.cli import add_options
     from bytemini_bringup.processes import Processes
-    from bytemini_bringup.stack import OPTIONS, options, stack
+    from bytemini_bringup.stack import OPTIONS, environment, options, stack
     from teleop_vr.address import show
 
     parser = argparse.ArgumentParser(prog="bytemini teleop", description=main.__doc__)
@@ -46,9 +46,11 @@ def main(argv: list[str]) -> int:
                 for p in processes
             ]
         logs = arguments.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S-teleop")
-        with Processes(processes, logs, values["namespace"]) as running:
+        with Processes(processes, logs, values["namespace"], environment(values)) as running:
             _wait(address.port, running.check)
             show(address.url(), address.port)
+            if values["record"]:
+                print(f"recording by {values['record']} into {values['dataset']}: start, save, discard there")
             print(f"logs in {logs}; Ctrl-C stops")
             while True:
                 running.check()

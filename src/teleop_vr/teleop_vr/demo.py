@@ -6,6 +6,7 @@ For the page and for trying a headset: no ROS, no physics. Cameras show a synthe
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ import numpy as np
 from bytemini_core.errors import UserError
 from bytemini_core.types import CAMERAS, Array, Mode, RobotState, WholeBodyReference
 from bytemini_core.web import WebError, certificate, pairing_token
+from bytemini_data.card import Place, SceneCard
 from bytemini_description.robot import RobotModel, load_robot
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -23,6 +25,12 @@ from teleop_vr import inputs
 from teleop_vr.address import show
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.service import Service
+
+_PLACES = (
+    Place("apple", "object", 0.5, -0.15),
+    Place("pear", "other", 0.6, 0.02),
+    Place("bowl", "destination", 0.55, 0.22),
+)
 
 
 class IdealRobot:
@@ -36,7 +44,9 @@ class IdealRobot:
         self._twist = np.zeros(3)
         self._reference: WholeBodyReference | None = None
         self._asked: list[Mode] = []
-        self._episode = inputs.Recorder(state="IDLE", task="put the apple into the bowl", dataset="(demo)")
+        card = SceneCard("put the apple into the bowl", _PLACES, "kitchen")
+        self._card = json.dumps(card.as_dict())
+        self._episode = inputs.Recorder(state="IDLE", task=card.instruction, dataset="(demo)")
         self._since = 0.0
         self._lock = threading.Lock()
 
@@ -84,7 +94,7 @@ class IdealRobot:
             elif state == "SAVING" and now > 0.5:
                 state, saved = "SAVED", saved + 1
             self._episode = inputs.Recorder(
-                state, at.index, saved, countdown, duration, at.task, "", at.quality, (), at.dataset
+                state, at.index, saved, countdown, duration, at.task, self._card, at.quality, (), at.dataset
             )
             return self._episode
 

@@ -44,6 +44,7 @@ from bytemini_msgs.srv import EpisodeCommand, SetMode
 from teleop_vr import inputs
 from teleop_vr.address import show
 from teleop_vr.limiter import HandLimits
+from teleop_vr.person_topics import PersonTopics
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.service import Service
 
@@ -65,6 +66,7 @@ class TeleopNode(Node):
         host = parameter(self, "host", "0.0.0.0", "address to listen at")
         token = parameter(self, "token", "", "pairing token; empty for the one kept in ~/.config/bytemini/web")
         toggle = parameter(self, "toggle", False, "both grips together engage, either lets go; else each is held")
+        human = parameter(self, "human", False, "no robot: publish the operator's head, hands and camera")
         journal = parameter(self, "journal", "", "file (.jsonl.gz) that every input is written to, for replay")
         config = _config(self)
         self._states = 0
@@ -88,6 +90,7 @@ class TeleopNode(Node):
                 toggle=toggle,
                 host=host,
                 journal=Path(journal) if journal else None,
+                person=PersonTopics(self) if human else None,
             )
             self.service.start()
         except OSError as error:
@@ -97,11 +100,17 @@ class TeleopNode(Node):
         logging.getLogger("bytemini").addHandler(_ToRos(self))
         show(self.service.server.url(), self.service.server.port)
 
+        self.create_subscription(EpisodeStatus, "recorder/status", self._on_recorder, LATCHED_QOS)
+        if not human:
+            self._listen_to_robot()
+        # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
+        self.create_timer(1.0, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _listen_to_robot(self) -> None:
         self._subscription = StateSubscription(self, False, self._on_state, self._refuse)
         self.create_subscription(JointCommandMsg, "joint_command", self._on_command, COMMAND_QOS, raw=True)
         self.create_subscription(WbcStatusMsg, "wbc/status", self._on_status, 10, raw=True)
         self.create_subscription(WbcStatusMsg, "wbc/mode", self._on_mode, LATCHED_QOS)
-        self.create_subscription(EpisodeStatus, "recorder/status", self._on_recorder, LATCHED_QOS)
         for side in SIDES:
             self.create_subscription(
                 WrenchStamped, f"wrench/{side}", lambda m, s=side: self._on_wrench(s, m), SENSOR_QOS
@@ -109,8 +118,6 @@ class TeleopNode(Node):
         for camera in CAMERAS:
             topic = f"camera/{camera}/color/image_raw"
             self.create_subscription(Image, topic, lambda m, c=camera: self._on_image(c, m), SENSOR_QOS)
-        # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
-        self.create_timer(1.0, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy_node(self) -> None:
         """Ask the robot to hold, and close the sockets, before the node goes."""

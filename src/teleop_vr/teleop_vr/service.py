@@ -7,25 +7,26 @@ the next is taken, so that references leave in order.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from aiohttp import web
 from bytemini_core.types import CAMERAS, Mode, WholeBodyReference
-from bytemini_core.web import Certificate, Client, Echo, Route, Server, Site, addresses
+from bytemini_core.web import TOO_MUCH, Certificate, Client, Echo, Endpoint, Route, Server, Site, addresses
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
 from teleop_vr import inputs
 from teleop_vr.journal import Journal
 from teleop_vr.mapping import TABLE
-from teleop_vr.protocol import VERSION
+from teleop_vr.person import LARGEST, PageClock, Person, parse_picture
+from teleop_vr.protocol import VERSION, Refused
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.session import Outputs, Session
 from teleop_vr.video import Video
@@ -100,6 +101,7 @@ class Service:
         toggle: bool = False,
         host: str = "0.0.0.0",
         journal: Path | None = None,
+        person: Person | None = None,
     ) -> None:
         """Prepare; `start` listens.
 
@@ -113,12 +115,14 @@ class Service:
             toggle: both grips toggle, instead of each being held.
             host: the address to listen at.
             journal: file to write every input to; None for none.
+            person: who takes what the operator shows, where there is no robot; None with a robot.
 
         Raises:
             OSError: the journal cannot be written.
         """
         self._model, self._robot = model, robot
-        self._session = Session(model, config, toggle)
+        self._session = Session(model, config, toggle, alone=person is not None)
+        self._person, self._page_clock = person, PageClock()
         self._journal = Journal(journal, model.version, config, toggle) if journal is not None else None
         self._lock = threading.Lock()
         self._clients: dict[int, Client] = {}
@@ -134,7 +138,12 @@ class Service:
             Route("GET", "/api/doctor", self._doctor),
             Route("GET", "/api/state", self._state),
         )
-        site = Site("teleop", pages(), routes, {"/ws": self, "/ws/echo": Echo()})
+        sockets: dict[str, Endpoint] = {"/ws": self, "/ws/echo": Echo()}
+        if person is not None:
+            sockets["/ws/camera"] = _HeadsetCamera(self)
+        site = Site("teleop", pages(), routes, sockets)
+        if person is not None:
+            site = dataclasses.replace(site, largest=LARGEST)
         self.server = Server(site, port, token, tls, host)
         self._clock = threading.Thread(target=self._keep_time, name="teleop-clock", daemon=True)
 
@@ -168,6 +177,8 @@ class Service:
             now = time.monotonic_ns()
             waited = time.perf_counter()
             out = self._session.feed(now, item)
+            if out.frame is not None and self._person is not None:
+                self._person.moved(out.frame, self._page_clock.stamp(now, out.frame.time))
             decided = time.perf_counter()
             self._carry_out(out)
             done = time.perf_counter()
@@ -203,10 +214,13 @@ class Service:
         return {
             "protocol": VERSION,
             "robot": self._model.version,
-            "cameras": [
+            "human": self._person is not None,
+            "cameras": []
+            if self._person is not None
+            else [
                 {"id": i, "name": name, **({"eye": "both"} if name == "head" else {})} for i, name in enumerate(CAMERAS)
             ],
-            "mapping": [asdict(row) for row in TABLE],
+            "mapping": [dataclasses.asdict(row) for row in TABLE],
         }
 
     @property
@@ -217,6 +231,18 @@ class Service:
     def see(self, camera: str, image: NDArray[np.uint8], captured: float | None = None) -> None:
         """Take a camera's picture (H, W, 3) RGB, taken at `captured` (s, steady); None for now."""
         self.video.offer(CAMERAS.index(camera), image, time.monotonic() if captured is None else captured)
+
+    def film(self, data: bytes) -> None:
+        """Take a picture of the headset's camera, as it came.
+
+        Raises:
+            Refused: it is none.
+        """
+        picture = parse_picture(data)
+        with self._lock:
+            stamp = self._page_clock.stamp(time.monotonic_ns(), picture.time)
+        if self._person is not None:
+            self._person.saw(picture, stamp)
 
     # Sockets
 
@@ -377,3 +403,28 @@ def _checks(state: dict[str, Any], host: str, tls: Certificate, ages: dict[str, 
         ("a recorder runs", bool(state["episode"]["state"]), state["episode"]["state"], "start the recorder's node"),
     ]
     return [{"name": name, "ok": ok, "value": value, "fix": "" if ok else fix} for name, ok, value, fix in found]
+
+
+class _HeadsetCamera:
+    """The socket for pictures of the headset's camera; the page that came last films."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._films: Client | None = None
+
+    def opened(self, client: Client) -> None:
+        before, self._films = self._films, client
+        if before is not None:
+            before.close(TOO_MUCH, "another headset films", "leave the other headset's session")
+
+    def received(self, client: Client, message: str | bytes) -> None:
+        if client is not self._films or isinstance(message, str):
+            return
+        try:
+            self._service.film(message)
+        except Refused as error:
+            client.close(TOO_MUCH, str(error), "reload the page")
+
+    def closed(self, client: Client) -> None:
+        if client is self._films:
+            self._films = None

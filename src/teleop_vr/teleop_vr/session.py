@@ -63,7 +63,7 @@ class Outputs:
 
     `reference`: for the controller. `mode`: to ask the controller for. `estop`: to publish. `recorder`: (command,
     confirmed, success) to send to the recorder. `messages`: (client or None for all, message) to send. `closes`:
-    (client, code, reason, fix) sockets to close.
+    (client, code, reason, fix) sockets to close. `frame`: of the operator's headset, taken.
     """
 
     reference: WholeBodyReference | None = None
@@ -72,6 +72,7 @@ class Outputs:
     recorder: list[tuple[str, bool, bool]] = field(default_factory=list)
     messages: list[tuple[int | None, dict[str, Any]]] = field(default_factory=list)
     closes: list[tuple[int, int, str, str]] = field(default_factory=list)
+    frame: HeadsetFrame | None = None
 
 
 class _Hand:
@@ -108,14 +109,18 @@ class _Prompt:
 class Session:
     """See the module. `rejected`: refused messages by reason. `frames`: frames taken."""
 
-    def __init__(self, robot: RobotModel, config: RetargetConfig | None = None, toggle: bool = False) -> None:
+    def __init__(
+        self, robot: RobotModel, config: RetargetConfig | None = None, toggle: bool = False, alone: bool = False
+    ) -> None:
         """Begin.
 
         Args:
             robot: the robot.
             config: of the retargeting.
             toggle: both grips together engage both arms and either lets go, instead of holding each.
+            alone: there is no robot; the operator shows a task with their own hands.
         """
+        self._alone = alone
         self.robot, self.config = robot, config or RetargetConfig()
         self._toggle = toggle
         self.body = Body(robot, self.config)
@@ -210,6 +215,7 @@ class Session:
             self.rejected["stale"] += 1
             return
         self.frames += 1
+        self._out.frame = frame
         self.operators.heard(now, client)
         self._link.feed(now, age or 0.0)
         self._lost = False
@@ -782,7 +788,7 @@ class Session:
                     warn("hand_lost", f"{side} hand is not seen")
             if self._link.link(now) is not Link.FRESH:
                 warn("link_stale", f"no fresh frame for {self._link.silence(now):.1f} s")
-        if self._robot.link(now) is Link.LOST:
+        if self._robot.link(now) is Link.LOST and not self._alone:
             warn("robot", "the robot is not heard")
         if self._withheld:
             warn("withheld", f"the sticks drive nothing: {self._withheld}")

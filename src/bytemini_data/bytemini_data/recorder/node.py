@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import threading
@@ -41,27 +40,31 @@ DEPTH = 200
 PATIENCE = 5.0
 """Seconds that the simulator has to set a scene up."""
 
+START = 30.0
+"""Seconds that simulator and controller have to start."""
+
 
 class RecorderNode(Node):
     """A recorder with topics and a service."""
 
-    def __init__(self, chosen: argparse.Namespace | None = None) -> None:
-        """Start, with what the command line chose, or with parameters.
+    def __init__(self) -> None:
+        """Start, with parameters.
 
         Raises:
             ValueError: a parameter is out of range, or plan or dataset are no good.
         """
         super().__init__("recorder")
-        out = parameter(self, "dataset", str(chosen.out) if chosen else "", "folder of the dataset")
-        plan_file = parameter(self, "plan", str(chosen.plan) if chosen else "", "file of the plan")
-        version = parameter(self, "robot", chosen.robot if chosen else "v1", "version of the robot", choices=VERSIONS)
-        fps = parameter(self, "fps", chosen.fps if chosen else 30, "frames per second of the dataset", bounds=(1, 100))
+        out = parameter(self, "dataset", "", "folder of the dataset")
+        plan_file = parameter(self, "plan", "", "file of the plan")
+        version = parameter(self, "robot", "v1", "version of the robot", choices=VERSIONS)
+        fps = parameter(self, "fps", 30, "frames per second of the dataset", bounds=(1, 100))
         width = parameter(self, "image_width", 640, "pixels of the dataset's pictures", bounds=(32, 1920))
         height = parameter(self, "image_height", 480, "pixels of the dataset's pictures", bounds=(32, 1200))
-        human = parameter(self, "human", chosen.human if chosen else False, "record a person's hands and head")
-        operator = parameter(self, "operator", chosen.operator if chosen else "", "who records")
+        human = parameter(self, "human", False, "record a person's hands and head")
+        operator = parameter(self, "operator", "", "who records")
         countdown = parameter(self, "countdown", 3.0, "s before recording starts", bounds=(0.0, 60.0))
         longest = parameter(self, "longest", 900.0, "s of an episode at most", bounds=(1.0, 36000.0))
+        loss = parameter(self, "loss", 1.0, "s without head camera or state that end an episode", bounds=(0.1, 60.0))
         reserve = parameter(self, "reserve_gib", 2.0, "GiB that stay free on the disk", bounds=(0.01, 1000.0))
         keep_failed = parameter(self, "keep_failed", False, "keep episodes that fail the quality check, so marked")
         set_up = parameter(self, "set_up_scene", True, "have the simulator set scenes up, where one runs")
@@ -74,7 +77,7 @@ class RecorderNode(Node):
             settings = Settings(
                 human,
                 self.get_namespace(),
-                Limits(countdown, longest, round(reserve * 1024**3)),
+                Limits(countdown, longest, round(reserve * 1024**3), loss),
                 keep_failed=keep_failed,
             )
             layout = Layout(load_robot(version), (height, width), fps)
@@ -170,7 +173,7 @@ class RecorderNode(Node):
 
         Called from the recorder's thread: waits for answers that the node's own thread takes.
         """
-        if card.setup is None or not self._world.service_is_ready():
+        if card.setup is None or not self._simulated():
             return card
         # The robot is put elsewhere at once: its controller starts anew from there, as after an emergency stop.
         for mode in ("ESTOP", "HOLD"):
@@ -190,21 +193,18 @@ class RecorderNode(Node):
         scene = make_task(setup["task"], setup["setting"]).sample(setup["seed"], setup["instruction"])
         return with_scene(card, scene)
 
+    def _simulated(self) -> bool:
+        """Whether a simulator sets scenes up; one that makes this node's time is waited for while it starts."""
+        if not self.get_parameter("use_sim_time").value:
+            return bool(self._world.service_is_ready())
+        return bool(self._world.wait_for_service(START) and self._mode.wait_for_service(START))
+
 
 def _await(future: Any) -> Any:
     """The result of a service's future from another thread than the node's; None when it does not come in time."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     return future.result() if done.wait(PATIENCE) else None
-
-
-def serve(arguments: argparse.Namespace, plan: Plan) -> int:
-    """`./bytemini record` with teleoperation: the node in this process, until Ctrl-C."""
-    print(
-        f"{plan.name}: {plan.episodes} episodes into {arguments.out}. Start, save and discard from the headset, "
-        "the page, or the service recorder/command; Ctrl-C ends."
-    )
-    return run_node(lambda: RecorderNode(arguments))
 
 
 def main() -> int:

@@ -32,18 +32,6 @@ function node(tag, content, attributes = {}) {
   return out;
 }
 
-/** Facts of a scene card as [name, what] rows, whatever it holds: nested values are written as one line. */
-export function cardRows(card) {
-  if (!card || typeof card !== "object") return [];
-  const say = (v) =>
-    Array.isArray(v)
-      ? v.map(say).join(", ")
-      : v && typeof v === "object"
-        ? Object.values(v).map(say).join(" ")
-        : String(v);
-  return Object.entries(card).map(([name, value]) => [cameraLabel(name), say(value)]);
-}
-
 export class Console {
   #feeds = [];
   #canvases = new Map();
@@ -166,11 +154,11 @@ export class Console {
     text($("episode-state"), episode.state ? doing : "");
     tone($("episode-state"), episode.tone);
     text($("task"), episode.task);
-    list($("scene"), cardRows(episode.card), ([name, what]) => {
-      const item = node("li", node("b", `${name}: `));
-      item.append(what);
-      return item;
-    });
+    $("scene").hidden = !episode.card;
+    list($("scene-steps"), episode.card?.steps ?? [], (step) => node("li", step));
+    const picture = episode.card?.picture ?? "";
+    $("scene-picture").hidden = !picture;
+    if (picture && $("scene-picture").getAttribute("src") !== picture) $("scene-picture").src = picture;
     const quality = episode.quality ? `last one: ${episode.quality}` : "";
     text($("episode-note"), [episode.saved, quality, episode.dataset].filter(Boolean).join(" · "));
     allow($("start"), buttons.start);

@@ -193,6 +193,28 @@ export function paintOverlay(pen, { kind, title, text, hint }, width, height) {
   pen.textAlign = "left";
 }
 
+/** The scene card: the drawing above, what to place and to do below. */
+export function paintCard(pen, { steps, drawn }, drawing, width, height) {
+  ground(pen, width, height);
+  const margin = 28;
+  let y = margin;
+  if (drawn) {
+    const high = ((width - 2 * margin) * drawing.naturalHeight) / drawing.naturalWidth;
+    pen.drawImage(drawing, margin, y, width - 2 * margin, high);
+    y += high + 14;
+  }
+  font(pen, 27);
+  for (const [i, step] of steps.entries()) {
+    const last = i === steps.length - 1; // what to do, after what to place
+    font(pen, last ? 31 : 27, last ? 650 : 400);
+    pen.fillStyle = last ? TEXT : SOFT;
+    for (const row of wrap(pen, step, width - 2 * margin, 2)) {
+      y += last ? 40 : 34;
+      if (y < height - 14) line(pen, row, margin, y, width - 2 * margin);
+    }
+  }
+}
+
 /** Name of a camera and, if it stands still, since when. */
 export function paintCaption(pen, { name, stale }, width, height) {
   font(pen, 30, 600);

@@ -1,4 +1,5 @@
 /** The page: one socket, one document, and a headset when there is one. */
+import { HeadsetCamera } from "./camera.js";
 import { Console } from "./console.js";
 import { Feed } from "./feed.js";
 import { Headset, abilities } from "./headset.js";
@@ -38,6 +39,9 @@ let ready = { vr: false, ar: false, reason: "Looking for a headset…" };
 const token = pairingToken(location, sessionStorage, history);
 const link = new Link(`${location.origin.replace(/^http/, "ws")}/ws`, token, clientName());
 const desk = new Console(link, enter, rename);
+const headsetCamera = new HeadsetCamera(
+  `${location.origin.replace(/^http/, "ws")}/ws/camera?token=${encodeURIComponent(token)}`,
+);
 
 function clientName() {
   const name = localStorage.getItem(NAME_KEY) ?? "";
@@ -65,6 +69,7 @@ async function enter(mode) {
     claimedAt = performance.now();
     link.claim();
     scene.anchored = false;
+    if (link.welcome?.human) headsetCamera.start();
   } else {
     link.want = "observer";
   }
@@ -87,12 +92,14 @@ function pageFacts(at) {
     headset: headsetReason(),
     congested: link.congested,
     event: headset?.session && at - event.at < EVENT_MS ? event : null,
+    human: Boolean(link.welcome?.human),
     cameras: Object.fromEntries(stale.map((f) => [f.name, (at - f.arrivedAt) / 1000])),
   };
 }
 
 function headsetReason() {
   if (headset?.reason) return headset.reason;
+  if (headset?.session && headsetCamera.reason) return headsetCamera.reason;
   if (headset?.session && link.status === "open" && link.role !== "operator") {
     return link.operator ? `${link.operator} drives the robot; you only watch.` : "Asking for the robot…";
   }
@@ -182,6 +189,7 @@ headset?.addEventListener("end", () => {
   if (frameRate.at(performance.now()))
     sessionStorage.setItem(SESSION_RATE_KEY, String(frameRate.at(performance.now())));
   frameRate.clear();
+  headsetCamera.stop();
   link.release();
 });
 

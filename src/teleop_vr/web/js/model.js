@@ -47,6 +47,7 @@ export function clock(seconds) {
  * @property {string} headset why frames stopped or are unusable, "" while all is well
  * @property {boolean} congested frames pile up in the browser
  * @property {{level: string, text: string}|null} event that the server told a moment ago, for who sees no desk
+ * @property {boolean} human there is no robot: the operator shows a task with their own hands
  * @property {Record<string, number>} cameras age in s of the newest picture by camera; only those that should run
  *
  * @param {object|null} state newest of the server
@@ -58,7 +59,7 @@ export function describe(state, page) {
     live,
     headline: headline(state, page, live),
     link: linkOf(page),
-    hands: live ? { left: handOf(state, "left"), right: handOf(state, "right") } : { left: null, right: null },
+    hands: live ? { left: handOf(state, "left", page), right: handOf(state, "right", page) } : { left: null, right: null },
     episode: episodeOf(state),
     prompt: live ? state.prompt : null,
     warnings: warnings(state, page, live),
@@ -75,6 +76,12 @@ function headline(state, page, live) {
   }
   if (state.session === "estop" || state.mode === "ESTOP") {
     return { tone: "danger", text: "Emergency stop", detail: state.mode_reason || "Reset it once everything is safe." };
+  }
+  if (page.human && state.session !== "idle" && state.session !== "paused") {
+    const detail = "A starts an episode, A again saves it, X discards it; or somebody at the desk does.";
+    return state.session === "lost"
+      ? { tone: "warn", text: "Headset lost", detail: "No frame comes." }
+      : { tone: "info", text: "Show the task", detail };
   }
   switch (state.session) {
     case "engaged": {
@@ -118,9 +125,13 @@ function linkOf(page) {
   }
 }
 
-function handOf(state, side) {
+function handOf(state, side, page) {
   const hand = state.hands[side];
   const limits = hand.limited ?? [];
+  if (page.human) {
+    const seen = hand.tracked ? { tone: "ok", text: "seen" } : { tone: "warn", text: "not seen" };
+    return { gripper: null, force: null, limits: [], engaged: false, ...seen };
+  }
   const common = { gripper: number(hand.gripper), force: number(hand.force), limits, engaged: hand.engaged };
   if (!hand.tracked) {
     const unseen = {
@@ -161,9 +172,17 @@ function episodeOf(state) {
     countdown: e.state === "COUNTDOWN" ? Math.ceil(e.countdown) : 0,
     time: e.state === "RECORDING" || e.state === "SAVING" ? clock(e.duration) : "",
     quality: e.quality ?? "",
-    card: e.scene_card ?? null,
+    card: cardOf(e.scene_card),
     dataset: e.dataset ?? "",
   };
+}
+
+/** The scene card: what to place where and what to do, line by line, and a drawing of it; null without one. */
+function cardOf(card) {
+  const steps = (Array.isArray(card?.steps) ? card.steps : []).filter((step) => typeof step === "string");
+  if (!steps.length) return null;
+  const drawing = typeof card.diagram === "string" && card.diagram ? card.diagram : null;
+  return { steps, picture: drawing && `data:image/svg+xml,${encodeURIComponent(drawing)}` };
 }
 
 function warnings(state, page, live) {

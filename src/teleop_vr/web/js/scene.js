@@ -2,7 +2,7 @@
 import { add, compose, length, matrix, rotate, scale, subtract, unit } from "./maths.js";
 import { Panels } from "./panels.js";
 import { Renderer, Texture } from "./renderer.js";
-import { Sheet, paintCaption, paintOverlay, paintStatus, paintWarnings } from "./hud.js";
+import { Sheet, paintCaption, paintCard, paintOverlay, paintStatus, paintWarnings } from "./hud.js";
 import { cameraLabel } from "./model.js";
 
 const DARK = [0.055, 0.07, 0.09, 1];
@@ -31,6 +31,8 @@ export class Scene {
   #sheets;
   #captions = new Map();
   #overlay = null;
+  /** The scene card's drawing. */
+  #drawing = new Image();
 
   /** @param {WebGL2RenderingContext} gl */
   constructor(gl) {
@@ -40,6 +42,7 @@ export class Scene {
       status: this.#sheet(1280, 236, paintStatus),
       warnings: this.#sheet(1280, 176, paintWarnings),
       overlay: this.#sheet(900, 420, paintOverlay),
+      scene: this.#sheet(640, 660, (pen, card, ...size) => paintCard(pen, card, this.#drawing, ...size)),
     };
   }
 
@@ -62,6 +65,7 @@ export class Scene {
     });
     this.#show(this.#sheets.warnings, { warnings: told.warnings });
     this.panels.all.get("warnings").visible = told.warnings.length > 0;
+    this.#showCard(told.episode.card);
     this.#overlay = overlayOf(told);
     if (this.#overlay) this.#show(this.#sheets.overlay, this.#overlay);
     for (const [name, caption] of this.#captions) {
@@ -108,6 +112,15 @@ export class Scene {
       for (const side of ["left", "right"]) this.#drawHand(side, sample[side], hands?.[side] ?? null);
       this.#drawRays(rays);
     }
+  }
+
+  #showCard(card) {
+    this.panels.all.get("scene").visible = card !== null;
+    if (!card) return;
+    if (card.picture && this.#drawing.src !== card.picture) this.#drawing.src = card.picture;
+    // It is painted again when the drawing, which loads beside, is there.
+    const drawn = Boolean(card.picture) && this.#drawing.complete && this.#drawing.naturalWidth > 0;
+    this.#show(this.#sheets.scene, { ...card, drawn });
   }
 
   #drawPanels(eye, rays, now) {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cardRows } from "../../../web/js/console.js";
 import { pauseBefore } from "../../../web/js/link.js";
 import { clock, describe, ms } from "../../../web/js/model.js";
 import { line, wrap } from "../../../web/js/hud.js";
@@ -171,13 +170,13 @@ test("numbers in words", () => {
   assert.deepEqual([clock(0), clock(61.9), clock(NaN), clock(3600)], ["0:00", "1:01", "0:00", "60:00"]);
 });
 
-test("scene cards of any shape become rows", () => {
-  assert.deepEqual(cardRows(null), []);
-  const rows = cardRows({ objects: [{ name: "mug", at: [1, 2] }, "bin"], say: "x" });
-  assert.deepEqual(rows, [
-    ["Objects", "mug 1, 2, bin"],
-    ["Say", "x"],
-  ]);
+test("scene cards are shown as words and a drawing, others than ours not at all", () => {
+  const card = (scene_card) => describe(state({ episode: { ...state().episode, scene_card } }), page()).episode.card;
+  assert.equal(card(null), null);
+  assert.equal(card({}), null);
+  assert.equal(card({ steps: "x" }), null);
+  assert.deepEqual(card({ steps: ["Place the mug.", 3] }), { steps: ["Place the mug."], picture: null });
+  assert.equal(card({ steps: ["a"], diagram: "<svg/>" }).picture, "data:image/svg+xml,%3Csvg%2F%3E");
 });
 
 test("writing fits its line", () => {
