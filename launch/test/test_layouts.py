@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import rclpy
 import yaml
+from bytemini_core.domain import private_domain
 
 from bytemini_bringup.processes import Processes
 from bytemini_bringup.stack import options, stack
@@ -18,7 +19,6 @@ RVIZ_TYPES = {
     "Wrench": "geometry_msgs/msg/WrenchStamped",
     "Image": "sensor_msgs/msg/Image",
 }
-DOMAIN = 137
 
 
 def rviz_topics():
@@ -84,23 +84,24 @@ def test_foxglove_fields_exist_in_their_messages():
 def test_every_topic_shown_is_there(tmp_path):
     wanted = dict(rviz_topics())
     wanted |= {path.split(".")[0]: None for path in foxglove_paths(foxglove()["configById"])}
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    node = rclpy.create_node("looker", context=context, start_parameter_services=False)
-    try:
-        with Processes(stack(options()), tmp_path, environment={"ROS_DOMAIN_ID": str(DOMAIN)}) as processes:
-            deadline = time.monotonic() + 60.0
-            while True:
-                processes.check()
-                there = dict(node.get_topic_names_and_types())
-                missing = sorted(set(wanted) - set(there))
-                if not missing:
-                    break
-                assert time.monotonic() < deadline, f"nobody publishes {', '.join(missing)}"
-                time.sleep(0.2)
-    finally:
-        node.destroy_node()
-        context.try_shutdown()
+    with private_domain() as domain:
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=domain)
+        node = rclpy.create_node("looker", context=context, start_parameter_services=False)
+        try:
+            with Processes(stack(options()), tmp_path, environment={"ROS_DOMAIN_ID": str(domain)}) as processes:
+                deadline = time.monotonic() + 60.0
+                while True:
+                    processes.check()
+                    there = dict(node.get_topic_names_and_types())
+                    missing = sorted(set(wanted) - set(there))
+                    if not missing:
+                        break
+                    assert time.monotonic() < deadline, f"nobody publishes {', '.join(missing)}"
+                    time.sleep(0.2)
+        finally:
+            node.destroy_node()
+            context.try_shutdown()
     for topic, kind in wanted.items():
         if kind is not None:
             assert there[topic] == [kind], topic

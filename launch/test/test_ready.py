@@ -4,12 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from bytemini_core.domain import private_domain
 
 from bytemini_bringup.processes import ProcessDiedError, Processes
 from bytemini_bringup.ready import Ready
 from bytemini_bringup.stack import Process, options, stack
-
-DOMAIN = {"ROS_DOMAIN_ID": "138"}
 
 
 def test_robot_comes_up_from_its_description_to_its_policy():
@@ -34,9 +33,8 @@ def test_unknown_kind_of_readiness_is_refused():
 @pytest.mark.e2e
 def test_waiting_in_vain_says_for_what():
     command = [sys.executable, "-m", "bytemini_bringup.ready", "service", "nowhere", "--seconds", "1"]
-    import os
-
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **DOMAIN})
+    with private_domain():
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.strip() == "waited 1 s in vain for nowhere: somebody serves it"
 
@@ -47,7 +45,8 @@ def test_a_part_that_dies_while_the_others_wait_ends_the_bring_up(tmp_path):
         "wbc_controller", "wbc_controller", "wbc_node", {"robot": "v3"}, ready=Ready("hold", "wbc/mode")
     )  # fmt: skip
     with (
+        private_domain() as domain,
         pytest.raises(ProcessDiedError, match=r"wbc_controller ended with status 2: .*'v3', expected v1 or v2"),
-        Processes((broken,), tmp_path, environment=DOMAIN, ordered=True),
+        Processes((broken,), tmp_path, environment={"ROS_DOMAIN_ID": str(domain)}, ordered=True),
     ):
         pass

@@ -1,8 +1,7 @@
 """The very node, with cameras of software."""
 
+import contextlib
 import io
-import os
-import random
 import threading
 import time
 
@@ -16,6 +15,7 @@ pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./b
 import rclpy
 from bytemini_cameras.frames import Calibration, image_template, info_message
 from bytemini_cameras.node import CameraNode
+from bytemini_core.domain import private_domain
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.ros import SENSOR_QOS, image_array, image_message, stamp_of
 from diagnostic_msgs.msg import DiagnosticArray
@@ -31,7 +31,8 @@ class Rig:
     """The node and a listener, spun by a thread."""
 
     def __init__(self, cameras, names=("head",), active=True, **parameters):
-        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 200))
+        self._apart = contextlib.ExitStack()
+        self._apart.enter_context(private_domain())
         arguments = ["--ros-args"]
         for name, camera in zip(names, cameras, strict=True):
             arguments += ["-p", f"{name}_serial:='{camera.serial}'"]
@@ -82,6 +83,7 @@ class Rig:
         self.node.destroy_node()
         self.listener.destroy_node()
         rclpy.try_shutdown()
+        self._apart.close()
 
 
 @pytest.fixture
@@ -272,9 +274,10 @@ def test_what_the_camera_does_not_offer_is_said_with_what_it_does(rig):
 )
 def test_bad_parameters_refuse_to_start_and_are_named(parameters, reason):
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    rclpy.init(args=["--ros-args", *arguments] if arguments else [])
-    try:
-        with pytest.raises(ValueError, match=reason):
-            CameraNode(finder()).activate()
-    finally:
-        rclpy.try_shutdown()
+    with private_domain():
+        rclpy.init(args=["--ros-args", *arguments] if arguments else [])
+        try:
+            with pytest.raises(ValueError, match=reason):
+                CameraNode(finder()).activate()
+        finally:
+            rclpy.try_shutdown()

@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
 import rclpy
+from bytemini_core.domain import private_domain
 from bytemini_core.ros import LATCHED_QOS, SENSOR_QOS
 from bytemini_data.fake_stack import messages
 from bytemini_data.lerobot import Dataset
 from bytemini_data.recorder.topics import IMAGE_TOPICS, TOPICS
 from bytemini_description.robot import load_robot
-from bytemini_sim.wire import DOMAINS, claimed
 from sensor_msgs.msg import Image
 
 from bytemini_msgs.msg import EpisodeStatus
@@ -93,14 +93,10 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    for domain in reversed(DOMAINS):
-        with claimed(domain) as free:
-            if free:
-                made = Bench(tmp_path, domain)
-                yield made
-                made.close()
-                return
-    pytest.fail("no ROS domain is free")
+    with private_domain() as domain:
+        made = Bench(tmp_path, domain)
+        yield made
+        made.close()
 
 
 def test_record_save_discard_and_a_kill(bench):

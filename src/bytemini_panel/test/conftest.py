@@ -1,4 +1,3 @@
-import os
 import sys
 from pathlib import Path
 
@@ -11,13 +10,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # the browser and the talking ro
 def robot():
     pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
     import rclpy
-    from robot import DOMAIN, Spinner, TalkingRobot
+    from bytemini_core.domain import private_domain
+    from robot import Spinner, TalkingRobot
 
-    os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
-    rclpy.init()
-    node = TalkingRobot()
-    spinner = Spinner(node)
-    yield node
-    spinner.stop()
-    node.destroy_node()
-    rclpy.try_shutdown()
+    with private_domain():
+        rclpy.init()
+        node = TalkingRobot()
+        spinner = Spinner(node)
+        yield node
+        spinner.stop()
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,6 +1,5 @@
 """A robot that only talks: what the page and the recorder listen to, and the services they call."""
 
-import random
 import threading
 import time
 
@@ -32,8 +31,6 @@ from bytemini_msgs.action import RunTask
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.srv import SetMode
-
-DOMAIN = random.randint(101, 200)
 
 
 class TalkingRobot(Node):

@@ -80,15 +80,16 @@ def test_a_fault_leaves_the_seconds_before_and_after_it(recorder, robot):
 
 
 def test_the_run_folder_tells_nodes_parameters_versions_and_log(recorder, robot):
-    robot.get_logger().warning('a line with "quotes"')
     until(lambda: (recorder / "parameters.yaml").exists(), 20)
     until(lambda: "/talking_robot" in json.loads((recorder / "run.json").read_text())["nodes"], 20)
-    told = yaml.safe_load((recorder / "parameters.yaml").read_text())
-    until(lambda: "/talking_robot" in yaml.safe_load((recorder / "parameters.yaml").read_text()), 20)
-    assert told
-    lines = [json.loads(line) for line in (recorder / "log.jsonl").read_text().splitlines()]
-    assert any(line["text"] == 'a line with "quotes"' and line["level"] == "warn" for line in lines)
-    assert all(line["run"] == "a-run" for line in lines)
+    until(lambda: "/talking_robot" in (yaml.safe_load((recorder / "parameters.yaml").read_text()) or {}), 20)
+
+    def lines():
+        return [json.loads(line) for line in (recorder / "log.jsonl").read_text().splitlines()]
+
+    robot.get_logger().warning('a line with "quotes"')
+    until(lambda: any(line["text"] == 'a line with "quotes"' and line["level"] == "warn" for line in lines()), 20)
+    assert all(line["run"] == "a-run" for line in lines())
 
 
 def test_a_recording_on_request_and_no_more_than_wanted(recorder, robot):

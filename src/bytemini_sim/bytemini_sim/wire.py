@@ -7,16 +7,16 @@ services, gives the task through the RunTask action, and listens.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import rclpy
+from bytemini_core.domain import DOMAINS, claimed
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.join import StampJoin
 from bytemini_core.ros import image_array, joint_command, robot_state, scene_state, sensor_qos, stamp_of_bytes
@@ -58,14 +58,11 @@ ANSWER_SECONDS = 3.0
 QUIET_SECONDS = 0.2
 """Seconds without a message after which none is under way any more."""
 
-DOMAINS = range(20, 100)
-"""ROS domains from which a rollout takes a free one, unless ROS_DOMAIN_ID is set."""
-
 DISCOVERY_SECONDS = 5.0
 """How long to look whether somebody else is in the domain that the user names."""
 
 GLANCE_SECONDS = 1.0
-"""The same for a domain that is claimed among the rollouts of this machine: a last look, before the next is tried."""
+"""The same for a domain that is claimed: a last look, before the next is tried."""
 
 TOPICS: dict[str, type] = {
     "joint_states": JointState,
@@ -84,18 +81,6 @@ TOPICS: dict[str, type] = {
 
 class StackError(RuntimeError):
     """The stack did not come up, or did not go on."""
-
-
-@contextlib.contextmanager
-def claimed(domain: int) -> Iterator[bool]:
-    """Whether this process got the domain for itself, among the rollouts of this machine."""
-    with Path(f"/tmp/bytemini-domain-{domain}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 class WireRunner:

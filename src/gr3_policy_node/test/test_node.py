@@ -1,7 +1,7 @@
 """The very node, with sensors and a controller of software."""
 
+import contextlib
 import dataclasses
-import random
 import threading
 import time
 
@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
 import rclpy
+from bytemini_core.domain import private_domain
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.ros import (
     LATCHED_QOS,
@@ -39,7 +40,8 @@ class Rig:
     """Node, sensors at 50 Hz and 10 Hz, and a controller that grants every mode; spun by a thread."""
 
     def __init__(self, policy, monkeypatch, robot, **parameters):
-        monkeypatch.setenv("ROS_DOMAIN_ID", str(random.randint(1, 200)))
+        self._apart = contextlib.ExitStack()
+        self._apart.enter_context(private_domain())
         arguments = ["--ros-args"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
@@ -150,6 +152,7 @@ class Rig:
         self.node.destroy_node()
         self.world.destroy_node()
         rclpy.try_shutdown()
+        self._apart.close()
 
 
 @pytest.fixture
@@ -303,13 +306,13 @@ def test_at_the_start_the_reason_is_the_nodes_last_word(monkeypatch):
         raise ValueError("no checkpoint folder /none")
 
     monkeypatch.setattr(node_module, "load_policy", refuse)
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.randint(1, 200)))
-    rclpy.init()
-    try:
-        with pytest.raises(ValueError, match="policy expert: no checkpoint folder /none"):
-            PolicyNode()
-    finally:
-        rclpy.try_shutdown()
+    with private_domain():
+        rclpy.init()
+        try:
+            with pytest.raises(ValueError, match="policy expert: no checkpoint folder /none"):
+                PolicyNode()
+        finally:
+            rclpy.try_shutdown()
 
 
 def test_stamps_are_those_of_the_newest_picture(start, echo):

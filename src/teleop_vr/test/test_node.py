@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import rclpy
+from bytemini_core.domain import private_domain
 from bytemini_core.executor import StreamExecutor
 from bytemini_core.ros import SENSOR_QOS
 from bytemini_core.web import certificate
@@ -20,7 +21,7 @@ from bytemini_bringup.stack import options, stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-DOMAIN, PORT = 141, 8493
+PORT = 8493
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire):
     processes = [p for p in stack(values) if p.name in kept]
     journal = tmp_path / "run.jsonl.gz"
     processes[-1].parameters.update(token=wire.token, journal=str(journal))
-    environment = {"ROS_DOMAIN_ID": str(DOMAIN), "XDG_CONFIG_HOME": str(tmp_path), "ROS_LOG_DIR": str(tmp_path / "log")}
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
     chain = certificate().chain
-    with Processes(processes, tmp_path / "logs", environment={**os.environ, **environment}) as started:
+    with private_domain(), Processes(processes, tmp_path / "logs", environment=dict(os.environ)) as started:
         _wait(PORT, started.check)
         yield chain, journal
 
@@ -43,7 +44,7 @@ class Ear:
 
     def __init__(self) -> None:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN)
+        rclpy.init(context=self._context)
         self._node = rclpy.create_node("ear", context=self._context)
         self._executor = StreamExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bytemini_core.domain import private_domain
 from bytemini_core.web import pairing_token
 from playwright.sync_api import Browser
 
@@ -22,20 +22,21 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 def served(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert chromium.is_connected()
     folder = tmp_path_factory.mktemp("stack")
-    apart = {"ROS_DOMAIN_ID": str(random.randint(1, 200)), "XDG_CONFIG_HOME": str(folder)}
+    apart = {"XDG_CONFIG_HOME": str(folder)}
     token = pairing_token(folder / "bytemini" / "web")
     command = ["-P", "-m", "bytemini_core.cli", "teleop", "--teleop-port", "{port}", "--out", str(folder / "logs")]
-    server = Served(command, folder / "log.txt", token, **apart)
-    recorder = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("recorder_double.py"))], env={**os.environ, **apart}
-    )
-    try:
-        server.start(within=90)
-        yield server
-    finally:
-        server.stop()
-        recorder.kill()
-        recorder.wait(timeout=10)
+    with private_domain():
+        server = Served(command, folder / "log.txt", token, **apart)
+        recorder = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("recorder_double.py"))], env={**os.environ, **apart}
+        )
+        try:
+            server.start(within=90)
+            yield server
+        finally:
+            server.stop()
+            recorder.kill()
+            recorder.wait(timeout=10)
 
 
 def test_the_whole_stack_follows_records_and_stops(open_page, served: Served) -> None:
