@@ -34,6 +34,7 @@ from bytemini_core.ros import (
     to_time,
 )
 from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand
+from bytemini_core.watchdog import SILENCE
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
@@ -53,9 +54,6 @@ from bytemini_sim.power import EMPTY, HOT, LOW, TOO_HOT, PowerModel
 from bytemini_sim.services import fill_score
 from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
-
-COMMAND_AGE = 0.1
-"""Seconds after which, in real time, the driver holds for want of a command."""
 
 CATCH_UP = 0.02
 """Seconds by which real time may be made up for."""
@@ -182,7 +180,7 @@ class SimNode(Node):
         while (left := self._due - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=left)
         executor.spin_once(timeout_sec=0)
-        if self._command is None or self.now - self._command.stamp > COMMAND_AGE * NANOSECONDS:
+        if self._command is None or self.now - self._command.stamp > SILENCE * NANOSECONDS:
             return None
         return self._command
 

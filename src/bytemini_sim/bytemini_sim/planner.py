@@ -15,7 +15,7 @@ import numpy as np
 from bytemini_core.types import SIDES, Array, SceneObject, SceneState
 from numpy.typing import NDArray
 
-from bytemini_sim.clearance import BodyModel, Solids, Spheres, carried, inside_of, parts_of, solids_of
+from bytemini_sim.clearance import BodyModel, Solid, Solids, Spheres, carried, inside_of, parts_of, solids_of
 from bytemini_sim.grasp import Grasps, candidates, hand_rotation
 from bytemini_sim.ik import Arm, from_rotation_vector, quaternion_matrix, rotation_vector, rotation_z
 
@@ -151,6 +151,21 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What a thing stands on: a surface's `height` (m), and the container whose floor it is, "" for the table."""
+
+    height: float
+    container: str = ""
+
+    def above(self, item: SceneObject) -> list[Solid]:
+        """A scene object's parts, less the floor that is this ground: kept from as from a table, not as from a wall."""
+        solids = solids_of(item)
+        if item.name != self.container:
+            return solids
+        return [solid for solid in solids if solid.position[2] > self.height]
+
+
+@dataclass(frozen=True)
 class Mover:
     """What moves: an arm, its gripper joint (m), and what it holds, in the tcp frame."""
 
@@ -191,10 +206,11 @@ class Planner:
             lift: present position of the lift (m).
             avoid: keys of grasps that failed before.
         """
-        grasps, openings = self._graspable(scene, target, float(base[2]))
+        ground = ground_of(scene, target)
+        grasps, openings = self._graspable(scene, target, float(base[2]), ground)
         if not len(grasps):
             return
-        around = room_of(scene, target.name, lift)
+        around = room_of(scene, target.name, lift, ground)
         everything = room_of(scene, None, lift)
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
@@ -227,21 +243,23 @@ class Planner:
             if found:  # the caller wants others only if none of these will do
                 return
 
-    def _graspable(self, scene: SceneState, target: SceneObject, ahead: float) -> tuple[Grasps, Array]:
+    def _graspable(self, scene: SceneState, target: SceneObject, ahead: float, ground: Ground) -> tuple[Grasps, Array]:
         """Grasps whose way in is free for the hand, and how far (n,) it is open (m): fully, where there is room."""
-        grasps = candidates(target, ahead, scene.table_height)
+        grasps = candidates(target, ahead, ground.height)
         order = np.argsort(grasps.cost, kind="stable")
         # The better half first: the others are looked at only where none of them is free.
         for part in (order[:GRASPS], order[GRASPS:]):
-            free, openings = self._unobstructed(grasps.take(part), scene, target)
+            free, openings = self._unobstructed(grasps.take(part), scene, target, ground)
             if len(free):
                 break
         return free, openings
 
-    def _unobstructed(self, grasps: Grasps, scene: SceneState, target: SceneObject) -> tuple[Grasps, Array]:
+    def _unobstructed(
+        self, grasps: Grasps, scene: SceneState, target: SceneObject, ground: Ground
+    ) -> tuple[Grasps, Array]:
         itself = Solids(solids_of(target))
         near = [item for item in scene.objects if item.name != target.name and _gap(item, target) < 0.20]
-        solids = Solids(solid for item in near for solid in solids_of(item))
+        solids = Solids(solid for item in near for solid in ground.above(item))
         hand, length = self.body.arms["left"]["hand"], self.arms["left"].hand_length
         openings, gap = np.zeros(len(grasps)), np.zeros(len(grasps))
         narrow = np.minimum(grasps.width / 2 + 0.009, self.open["left"])
@@ -707,10 +725,21 @@ def below(held: Held, rotation: Array) -> Array:
     return np.asarray(np.max([part.extent(up) / 2 - up @ part.position for part in parts], axis=0))
 
 
-def room_of(scene: SceneState, without: str | None, lift: float) -> Room:
-    """What is in the way in a scene, less one thing by name, with the lift at a position (m)."""
+def ground_of(scene: SceneState, item: SceneObject) -> Ground:
+    """What an object stands on: the floor of the container that it is in, else the table."""
+    for container in scene.objects:
+        inside = inside_of(container) if container.container else None
+        local = quaternion_matrix(container.pose[3:]).T @ (item.pose[:3] - container.pose[:3])
+        if inside is not None and inside.holds(local) and abs(local[2]) < container.size[2]:
+            return Ground(float(container.pose[2] - container.size[2] / 2 + inside.floor), container.name)
+    return Ground(scene.table_height)
+
+
+def room_of(scene: SceneState, without: str | None, lift: float, ground: Ground | None = None) -> Room:
+    """What is in the way in a scene, less one thing by name, with the lift at a position (m), over a ground."""
+    ground = ground or Ground(scene.table_height)
     others = (item for item in scene.objects if item.name != without)
-    return Room(Solids(solid for item in others for solid in solids_of(item)), scene.table_height, lift)
+    return Room(Solids(solid for item in others for solid in ground.above(item)), ground.height, lift)
 
 
 def _gap(first: SceneObject, second: SceneObject) -> float:

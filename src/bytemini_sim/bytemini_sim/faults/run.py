@@ -20,6 +20,7 @@ from bytemini_core.types import (
     WbcStatus,
     WholeBodyReference,
 )
+from bytemini_core.watchdog import SILENCE
 from bytemini_description.robot import load_robot
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
 from wbc_controller.config import WbcConfig
@@ -38,8 +39,6 @@ RECOVERY = 2.0
 """Seconds that the robot has to move again after the fault is gone and the operator has started anew."""
 LATENCY = 0.05
 """Seconds from an observation to the arrival of its chunk."""
-COMMAND_AGE = 0.1
-"""Seconds after which the driver holds for want of a command (`bytemini_sim.node`)."""
 AT_REST = 0.02
 """Joints and base slower than this (rad/s, m/s) rest ..."""
 REST_SECONDS = 0.2
@@ -204,7 +203,7 @@ class _Loop:
                 answer = self.controller.update(clock / NANOSECONDS, state, self._reference)
                 self._command, self._status = answer.joint, answer.status
         command = self._command
-        old = command is None or now - command.stamp > COMMAND_AGE * NANOSECONDS
+        old = command is None or now - command.stamp > SILENCE * NANOSECONDS
         world.step(None if old else command)
         self._measure(old)
         self._tick += 1
