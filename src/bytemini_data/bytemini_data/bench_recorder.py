@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ KEYS = (
 
 SETTLING = 20.0
 """Seconds of the recording after which memory counts: pools and caches have filled by then."""
+
+TELEOPERATED = ("bytemini_sim", "wbc_controller")
+"""What runs beside the recorder: what moves the robot while a person leads it."""
 
 WARM_UP = 20.0
 """Seconds that the stack has to come up before the recording starts."""
@@ -100,7 +103,7 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
     from bytemini_msgs.srv import EpisodeCommand
 
     (folder / "plan.yaml").write_text(PLAN, encoding="utf-8")
-    processes = [p for p in stack(options(cameras=False)) if p.name != "robot_state_publisher"]
+    processes = [p for p in stack(options(cameras=False)) if p.name in TELEOPERATED]
     with private_domain():
         os.environ[PROFILES] = str(LARGE_IMAGES)
         environment = dict(os.environ)
@@ -110,7 +113,7 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
             player = [*python, "bytemini_data.camera_player", "--sim-time", "--out", str(folder / "sent.json")]
             parameters = {
                 "dataset": root, "plan": folder / "plan.yaml", "countdown": 0.1, "use_sim_time": True,
-                "set_up_scene": False, "longest": 36000.0, "keep_failed": True,
+                "set_up_scene": False, "longest": 36000.0, "keep_failed": True, "loss": 60.0,
             }  # fmt: skip
             ros = [
                 item
@@ -156,16 +159,21 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
                 finally:
                     node.destroy_node()
                     rclpy.try_shutdown()
-    found = {**_samples(folder / "samples.jsonl"), **account(root)}
+    late = json.loads((folder / "sent.json").read_text(encoding="utf-8"))["late"]
+    found = {**_samples(folder / "samples.jsonl"), **account(root, late)}
     # Of the simulator, whose clock stamps everything: 1 if the machine let it keep up.
     found["realtime_factor"] = round(found["minutes"] * 60 / found.pop("wall_s"), 2)
     return found
 
 
-def account(root: Path) -> dict[str, Any]:
+def account(root: Path, late: Collection[int] = ()) -> dict[str, Any]:
     """What a recording of marked pictures lost, and whether it knows: every missing number must be a counted drop.
 
     Numbers run on in the pictures of each camera; a number that is left out between two frames never arrived.
+
+    Args:
+        root: the dataset.
+        late: numbers of pictures that were never sent, since their sender was late.
     """
     from bytemini_data.camera_player import read_mark
     from bytemini_data.features import IMAGE, MASKS, VALID
@@ -184,10 +192,11 @@ def account(root: Path) -> dict[str, Any]:
             for i, frame in enumerate(frames):
                 if valid[frame, MASKS.index(camera)]:
                     numbers[camera][frame] = read_mark(batch[f"{IMAGE}{camera}"][i])
-    unaccounted = 0
+    unaccounted = unsent = 0
     for camera in CAMERAS:
         there = numbers[camera][numbers[camera] >= 0]
         missing = int((np.diff(there) - 1).sum())
+        unsent += len((set(range(there[0], there[-1])) - set(there.tolist())) & set(late))
         edges = int((numbers[camera][0] < 0) + (numbers[camera][-1] < 0))
         unaccounted += max(0, abs(missing - drops[camera]) - edges)
     states = int((~valid[:, MASKS.index("joints")]).sum())
@@ -195,6 +204,7 @@ def account(root: Path) -> dict[str, Any]:
         "minutes": round(len(dataset) / dataset.fps / 60, 2),
         "frames": len(dataset),
         "dropped": sum(drops.values()),
+        "dropped_before_they_were_sent": unsent,
         "dropped_states": states,
         "unaccounted": unaccounted,
     }

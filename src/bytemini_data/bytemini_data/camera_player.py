@@ -50,7 +50,7 @@ def scene(height: int, width: int, frame: int, camera: int) -> NDArray[np.uint8]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Publish until SIGTERM or Ctrl-C; then tell how many pictures went out per camera, in JSON."""
+    """Publish until SIGTERM or Ctrl-C; then tell in JSON how many pictures went out per camera, and which did not."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--rate", type=float, default=30.0)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: stopped.append(1))
     sent = number = due = 0
+    late: list[int] = []
     period = round(NANOSECONDS / arguments.rate)
     while not stopped and rclpy.ok():
         executor.spin_once(timeout_sec=POLL)
@@ -85,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         # What cannot be sent in time is left out, number and all, as a camera does; a simulator's clock moves in steps.
         due = due or now
         left_out = (now - due) // period
+        late += range(number, number + left_out)
         number += left_out
         taken = due + left_out * period
         due = taken + period
@@ -95,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
             message.header.stamp = to_time(taken)
             publishers[camera].publish(message)
         sent, number = sent + 1, number + 1
-    arguments.out.write_text(json.dumps({"sent": sent}), encoding="utf-8")
+    arguments.out.write_text(json.dumps({"sent": sent, "late": late}), encoding="utf-8")
     node.destroy_node()
     rclpy.try_shutdown()
     return 0

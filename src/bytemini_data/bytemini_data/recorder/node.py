@@ -34,8 +34,11 @@ LOOK = 0.05
 TELL = 0.5
 """Seconds between two statuses when nothing changes."""
 
-DEPTH = 200
+DEPTH = 400
 """Messages that the middleware keeps for a recorder that is busy: best effort, so that no sender waits for it."""
+
+PICTURES = 30
+"""Pictures of a camera that the middleware keeps: a second, and each is a megabyte."""
 
 PATIENCE = 5.0
 """Seconds that the simulator has to set a scene up."""
@@ -86,10 +89,11 @@ class RecorderNode(Node):
             raise ValueError(str(error)) from error
         self.recorder.session.operator = operator
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+        pictures = QoSProfile(depth=PICTURES, reliability=ReliabilityPolicy.BEST_EFFORT)
         for topic, kind in topics_of(human).items():
             self._listen(topic, kind, qos)
         for camera in cameras_of(human):
-            self._listen(IMAGE_TOPICS[camera], Image, qos)
+            self._listen(IMAGE_TOPICS[camera], Image, pictures)
         self._status = self.create_publisher(EpisodeStatus, RECORDER, LATCHED_QOS)
         self.create_service(EpisodeCommand, "recorder/command", self._on_command)
         self.create_timer(LOOK, self._on_look)

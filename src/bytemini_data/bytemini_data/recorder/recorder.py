@@ -30,8 +30,15 @@ from bytemini_data.recorder.take import Take, recover
 from bytemini_data.recorder.topics import NEEDED
 from bytemini_data.schedule import Configuration, Scheduler
 
-WAITING = 2000
-"""Messages that may wait to be worked on: about a second of everything."""
+WAITING = 20_000
+"""Messages that may wait to be worked on."""
+
+WAITING_BYTES = 96 * 2**20
+"""Bytes that may wait to be worked on: about a second of pictures. States are small, and go on when pictures do not."""
+
+
+SMALL = 16 * 2**10
+"""Bytes of a message that is no picture."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class Recorder:
         self._configuration: Configuration | None = None
         self._take: Take | None = None
         self._heard: dict[str, float] = {}
+        self._given = self._worked = 0  # bytes of messages; each is counted by one thread alone
         self._queue: queue.Queue[_Message | Callable[[], None] | None] = queue.Queue()
         self._worker = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._worker.start()
@@ -184,9 +192,11 @@ class Recorder:
         take = self._take
         if take is None or self.session.state is not State.RECORDING:
             return
-        if self._queue.qsize() >= WAITING:
+        large = len(cdr) > SMALL and self._given - self._worked + len(cdr) > WAITING_BYTES
+        if large or self._queue.qsize() >= WAITING:
             self.load.overflow[topic] = self.load.overflow.get(topic, 0) + 1
             return
+        self._given += len(cdr)
         self._queue.put(_Message(take, topic, cdr, stamp, received, time.monotonic()))
 
     def record(self, cdr: bytes, stamp: int) -> None:
@@ -306,6 +316,7 @@ class Recorder:
         while (item := self._queue.get()) is not None:
             try:
                 if isinstance(item, _Message):
+                    self._worked += len(item.cdr)
                     item.take.add(item.topic, item.cdr, item.stamp, item.received)
                     self.load.lag = max(self.load.lag, time.monotonic() - item.since)
                 else:
