@@ -18,6 +18,7 @@ from bytemini_core.lifecycle import ManagedNode
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import SENSOR_QOS
 from bytemini_core.types import CAMERAS
+from bytemini_core.watchdog import Beat
 from PIL import Image as Picture
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -130,6 +131,7 @@ class CameraNode(ManagedNode):
         if len(set(given)) != len(given):
             raise ValueError(f"two mounts have the same camera: {self.settings.serials}")
         self._mounts: dict[str, Mount] = {}
+        self._beat: Beat | None = None
         self.publishers_of: dict[str, MountPublisher] = {}
         """The topics by mount, while the node is configured."""
         self._lock = threading.Lock()
@@ -165,6 +167,7 @@ class CameraNode(ManagedNode):
                 mount = Mount(serial, self.settings.streams, self._find, self._now, self.publishers_of[name].sinks())
                 self._mounts[name] = mount
                 mount.start()
+        self._beat = Beat(self, "cameras")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,6 +197,9 @@ class CameraNode(ManagedNode):
         self.publishers_of.clear()
 
     def _stop(self) -> None:
+        if self._beat is not None:
+            self._beat.stop()
+            self._beat = None
         with self._lock:
             for mount in self._mounts.values():
                 mount.stop()

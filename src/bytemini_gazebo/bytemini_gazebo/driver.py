@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 from bytemini_core.types import NANOSECONDS, Array, JointCommand, RobotState
+from bytemini_core.watchdog import SILENCE
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel
-
-COMMAND_AGE = 0.1
-"""Seconds after which the driver holds for want of a command: targets stay, rates go to zero, the base brakes."""
 
 
 class GazeboDriver:
     """effort = stiffness (position - q) + damping (velocity - dq) + feed-forward, within the joints' effort limits.
+
+    A command older than `watchdog.SILENCE` is followed no more: targets stay, rates go to zero, the base brakes.
 
     Before the first command it holds `robot.home` with the robot's own gains and gravity.
 
@@ -56,7 +56,7 @@ class GazeboDriver:
 
     def fresh(self, now: int) -> bool:
         """Whether there is a command that is not too old at time `now` (ns)."""
-        return self._command is not None and now - self._command.stamp <= COMMAND_AGE * NANOSECONDS
+        return self._command is not None and now - self._command.stamp <= SILENCE * NANOSECONDS
 
     def effort(self, state: RobotState) -> Array:
         """(19,) efforts, Nm or N, in the order of `robot.joint_names`.

@@ -34,6 +34,7 @@ from bytemini_core.ros import (
     to_time,
 )
 from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, Mode, Observation, Policy
+from bytemini_core.watchdog import Beat
 from bytemini_description.robot import VERSIONS, load_robot
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
@@ -108,6 +109,7 @@ class PolicyNode(ManagedNode):
         )
         self._policy: Policy | None = None
         self._worker: PolicyWorker | None = None
+        self._beat: Beat | None = None
         self._refusal = ""
         self._steps: deque[Step] = deque()
         self._goals: dict[Task, ServerGoalHandle] = {}
@@ -152,6 +154,7 @@ class PolicyNode(ManagedNode):
         """Stop the inference thread first."""
         if self._worker is not None:
             self._worker.stop()
+        self._fall_silent()
         super().destroy_node()
 
     # Lifecycle
@@ -213,6 +216,8 @@ class PolicyNode(ManagedNode):
             self._listen(Image, topic, partial(self._on_image, camera), qos)
         if self._metadata.privileged:
             self._listen(SceneStateMsg, "sim/scene_state", self._on_scene, qos)
+        if not self._lockstep:
+            self._beat = Beat(self, "policy")
         warm = f", first inference {seconds:.2f} s" if seconds else ""
         self.get_logger().info(f"policy {described(self._policy)} is ready{warm}")
 
@@ -229,7 +234,13 @@ class PolicyNode(ManagedNode):
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+        self._fall_silent()
         self._steps.clear()
+
+    def _fall_silent(self) -> None:
+        if self._beat is not None:
+            self._beat.stop()
+            self._beat = None
 
     def _unload(self) -> None:
         close = getattr(self._policy, "close", None)

@@ -11,13 +11,21 @@ from collections import deque
 
 from bytemini_core.diagnostics import Health, Level, Meter, Reporter
 from bytemini_core.node import parameter, run_node
-from bytemini_core.ros import StateSubscription, action_chunk, command_qos, reference_message, to_time
+from bytemini_core.ros import (
+    LATCHED_QOS,
+    StateSubscription,
+    action_chunk,
+    command_qos,
+    reference_message,
+    to_time,
+)
 from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, ActionChunk, RobotState
 from bytemini_description.robot import VERSIONS, load_robot
 from rclpy.node import Node
 
 from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
 from bytemini_msgs.msg import ChunkReport as ChunkReportMsg
+from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from trajectory_optimizer.config import TrajectoryConfig
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
@@ -48,12 +56,19 @@ class TrajectoryOptimizerNode(Node):
         self._reports = self.create_publisher(ChunkReportMsg, "trajectory/chunk_report", 10)
         self._subscription = StateSubscription(self, lockstep, self._on_state, self._refuse)
         self.create_subscription(ActionChunkMsg, "policy/action_chunk", self._on_chunk, qos)
+        self._anew = False
+        if not lockstep:  # there the simulator is reset between two tasks, which tells the same
+            self.create_subscription(WbcStatusMsg, "wbc/mode", self._on_mode, LATCHED_QOS)
         self._chunks, self._sent, self._refusals = Meter(), Meter(), 0
         self._refused, self._delay = "", float("nan")
         self._reporter = Reporter(self, self._report)
 
     def _refuse(self, reason: str) -> None:
         self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
+
+    def _on_mode(self, _: WbcStatusMsg) -> None:
+        """Another owner, or none: what was planned for the last one is void."""
+        self._anew = True
 
     def _on_state(self, state: RobotState) -> None:
         self._states.append(state)
@@ -92,6 +107,9 @@ class TrajectoryOptimizerNode(Node):
             now = state.stamp
             # At the start, and when the robot was out of sight, it may be anywhere: every plan is void.
             begins = self._optimizer.lost(state)
+            if self._anew:
+                self._optimizer.reset(state)
+                self._anew = False
             if begins and self._schedule is not None:
                 self._schedule.restart(now)
             chunks = [] if self._schedule is None else self._schedule.take(now)

@@ -141,7 +141,7 @@ def test_old_reference_takes_the_robot_from_its_owner(bench) -> None:
     bench.controller.request_mode(Mode.POLICY)
     reference = bench.drive(0.3)
     modes = [bench.step(reference).status.mode for _ in range(30)]
-    assert modes[20] is Mode.POLICY
+    assert modes[16] is Mode.POLICY
     assert modes[22] is Mode.HOLD
     command = bench.step(reference)
     assert "reference is stale" in command.status.reason
@@ -326,3 +326,47 @@ def test_a_joint_that_does_not_follow_stops_the_robot(bench) -> None:
         if command.status.mode is Mode.HOLD:
             break
     assert "left_elbow_joint does not follow" in command.status.reason
+
+
+def test_an_owner_whose_policy_or_cameras_fall_silent_loses_the_robot(bench) -> None:
+    bench.controller.alive("cameras", bench.t)
+    bench.controller.alive("policy", bench.t)
+    assert bench.controller.request_mode(Mode.POLICY) == (True, "")
+    for part in ("policy", "cameras"):
+        for _ in range(40):
+            names, q, v, a = arm_wave(bench, bench.t)
+            for name in ("policy", "cameras"):
+                bench.controller.alive(name, bench.t)
+            assert bench.step(bench.reference(names, q, v, a)).status.mode is Mode.POLICY
+        modes = []
+        for _ in range(200):
+            for name in {"policy", "cameras"} - {part}:
+                bench.controller.alive(name, bench.t)
+            names, q, v, a = arm_wave(bench, bench.t)
+            command = bench.step(bench.reference(names, q, v, a))
+            modes.append(command.status.mode)
+        assert modes.index(Mode.HOLD) * 0.005 < 0.1
+        assert f"no sign of life from {part}" in command.status.reason
+        assert not command.joint.velocity.any()
+        granted, reason = bench.controller.request_mode(Mode.POLICY)
+        assert not granted
+        assert part in reason
+        bench.controller.alive(part, bench.t)
+        assert bench.controller.request_mode(Mode.POLICY)[0]
+    assert not bench.violations
+
+
+def test_a_driver_that_starts_anew_finds_the_robot_held_where_it_is(bench) -> None:
+    bench.controller.request_mode(Mode.POLICY)
+    for _ in range(200):
+        names, q, v, a = arm_wave(bench, bench.t)
+        bench.step(bench.reference(names, q, v, a))
+    bench.tick, bench.position, bench.commanded = 0, bench.robot.home.copy(), None
+    command = bench.step()
+    assert command.status.mode is Mode.HOLD
+    np.testing.assert_allclose(command.joint.position, bench.robot.home, atol=1e-6)
+    for _ in range(100):
+        command = bench.step()
+    assert command.status.mode is Mode.HOLD
+    assert bench.controller.request_mode(Mode.POLICY)[0]
+    assert bench.step(bench.reference()).status.mode is Mode.POLICY

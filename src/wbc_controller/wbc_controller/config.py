@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
+from bytemini_core.watchdog import SILENCE
+
 from .compliance import Compliance
 from .horizon import Preview
 from .weights import Weights
@@ -35,11 +37,11 @@ class WbcConfig:
     """
 
     period: float = 0.005
-    max_silence: float = 0.1
+    max_silence: float = SILENCE
     max_leap: float = 0.03
     max_base_leap: float = 0.05
     max_lag: float = 0.12
-    max_reference_age: float = 0.1
+    max_reference_age: float = SILENCE
     max_state_age: float = 0.05
     max_future: float = 0.05
     limit_tolerance: float = 0.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from bytemini_core.types import (
     WbcStatus,
     WholeBodyReference,
 )
+from bytemini_core.watchdog import Watch
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from .guard import Guard
 from .hands import HandTarget, exponentials
 from .horizon import KNOTS, Planner
 from .model import Frames, robot_problem
-from .modes import OWNERS, ModeMachine
+from .modes import LIFELINES, OWNERS, ModeMachine
 from .problem import GRAVITY
 from .proximity import ITEM
 from .solver import Solution, make_solver
@@ -64,6 +65,11 @@ class WholeBodyCommand:
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
+    Args:
+        robot: from `load_robot`.
+        config: parameters; None for the defaults.
+        gone: whether a part whose signs of life are overdue is gone (`watchdog.Watch`); None: it is.
+
     `fallback`: why the tick is not compiled ("" when it is). `failures`: ticks in a row whose solver failed; `failed`:
     all of them since the start. Such a tick follows the plan's next step (without a preview: it goes on as it did);
     after `_PATIENCE` in a row the robot holds. A solver's time is bounded by its iterations, beyond which it has
@@ -78,10 +84,13 @@ class WholeBodyController:
     itself keeps the limits is followed exactly: no lag, no smoothing.
     """
 
-    def __init__(self, robot: RobotModel, config: WbcConfig | None = None) -> None:
+    def __init__(
+        self, robot: RobotModel, config: WbcConfig | None = None, gone: Callable[[str], bool] | None = None
+    ) -> None:
         self.robot = robot
         self.config = config or WbcConfig()
         self._modes = ModeMachine()
+        self._watch = Watch(gone) if gone else Watch()
         frames = Frames()
         self._gate = Gate(robot, self.config, frames.hands)
         self._problem = robot_problem(robot, self.config.period)
@@ -189,6 +198,8 @@ class WholeBodyController:
     def request_mode(self, mode: Mode) -> tuple[bool, str]:
         """Ask for a mode: whether it was granted, and why not ("" when granted). See `ModeMachine`."""
         before = self._modes.mode
+        if reason := self._prevents(mode):
+            return False, reason
         granted, reason = self._modes.request(mode)
         if granted and self._modes.mode is not before:
             self._release()
@@ -196,6 +207,21 @@ class WholeBodyController:
             if before is Mode.ESTOP:
                 self._last = None  # the drives may have been without power: start again from what is measured
         return granted, reason
+
+    def alive(self, part: str, t: float) -> None:
+        """A part of the stack (`modes.LIFELINES`) gives a sign of life at t (s); from now on it is missed."""
+        self._watch.heard(part, t)
+
+    def interrupt(self, reason: str) -> None:
+        """Take the robot from its owner for something that only the caller sees: HOLD with that reason."""
+        if self._modes.mode in OWNERS:
+            self._fault(reason)
+
+    def _prevents(self, mode: Mode) -> str:
+        """Why nobody may own the robot in this mode now; "" when nothing prevents it."""
+        if part := self._watch.silent(self._time, LIFELINES.get(mode, ())):
+            return f"no sign of life from {part}: is it running?"
+        return ""
 
     def update(
         self,
@@ -222,13 +248,15 @@ class WholeBodyController:
         if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
             return self._last
         silence = 0.0 if self._state is None else (state.stamp - self._state.stamp) / NANOSECONDS
-        if self._last is not None and silence > self.config.max_silence and not self._gate.state(t, state):
+        if self._last is not None and abs(silence) > self.config.max_silence and not self._gate.state(t, state):
             if self._reference is not None:
-                self._fault(f"no robot state for {silence:.3f} s")
+                restarted = "the driver was started anew: its clock went back"
+                self._fault(f"no robot state for {silence:.3f} s" if silence > 0.0 else restarted)
             self._last = None  # the drives have held meanwhile: go on from where the robot is
         if t < self._time:
             self._fault(f"the clock went back by {self._time - t:.3f} s")
             self._since = t
+            self._watch.forget()
         self._time, self._ahead = t, ahead
         if reason := self._gate.state(t, state):
             self._fault(reason)
@@ -240,6 +268,8 @@ class WholeBodyController:
                 self._external = self._observer.update(self._state) + self._load_effort()
             if self._sensor is not None and (reason := self._sense(wrenches)):
                 self._fault(reason)
+        if self._modes.mode in OWNERS and (reason := self._prevents(self._modes.mode)):
+            self._fault(reason)
         if self._last is None:
             self._start()
         self._take(t, reference)

@@ -6,6 +6,9 @@ from bytemini_core.types import Mode
 
 OWNERS = (Mode.TELEOP, Mode.POLICY)
 
+LIFELINES = {Mode.TELEOP: ("cameras",), Mode.POLICY: ("policy", "cameras")}
+"""Whose signs of life (`bytemini_core.watchdog`) an owner needs, beside what comes at 200 Hz anyway."""
+
 
 class ModeMachine:
     """The arbitration of DESIGN.md section 4.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from functools import partial
 
@@ -17,6 +18,7 @@ from bytemini_core.join import StampJoin
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
     LATCHED_QOS,
+    SENSOR_QOS,
     StateSubscription,
     base_twist_message,
     command_qos,
@@ -25,11 +27,11 @@ from bytemini_core.ros import (
     whole_body_reference,
 )
 from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState, WbcStatus, WholeBodyReference
+from bytemini_core.watchdog import SILENCE, TOPIC, Senders
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Header
 
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
@@ -44,8 +46,9 @@ from wbc_controller.latch import Latch, latch_file
 _WRENCHES = ("none", "observer", "sensor")
 _WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
 
-STATE_SILENCE = 0.1
-"""Seconds without a robot state after which the controller says that it holds."""
+LOST = 0.5
+"""Seconds of the machine's clock without a robot state after which the owner has lost the robot, whatever the stamps
+say: simulated time stands still with the simulator."""
 
 
 class WbcNode(Node):
@@ -61,7 +64,8 @@ class WbcNode(Node):
             compliance=None if yielding == "none" else Compliance(sensor=yielding == "sensor"),
             preview=Preview() if preview else None,
         )
-        self._controller = WholeBodyController(load_robot(version), config)
+        self._senders = Senders()
+        self._controller = WholeBodyController(load_robot(version), config, self._senders.gone)
         self._wrenches: dict[str, tuple[int, Array]] = {}
         self._join = StampJoin(("state", "reference"))
         self._reference: WholeBodyReference | None = None
@@ -85,6 +89,9 @@ class WbcNode(Node):
             self.get_logger().warning(reason)
         self._modes.publish(wbc_status_message(self._status))
         self._reporter = Reporter(self, self._report)
+        if not self._lockstep:
+            # Before the states: a sign that waits beside a state counts before the tick.
+            self.create_subscription(Header, TOPIC, self._on_alive, SENSOR_QOS)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
         if yielding == "sensor":
@@ -92,16 +99,31 @@ class WbcNode(Node):
                 self.create_subscription(WrenchStamped, f"wrench/{side}", partial(self._on_wrench, side), qos)
         self.create_subscription(Bool, "estop", self._on_estop, LATCHED_QOS)
         self.create_service(SetMode, "wbc/set_mode", self._on_set_mode)
-        # Silence is watched by the machine's own clock: simulated time stands still when the simulator does.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(STATE_SILENCE / 2, self._watch, clock=steady)
+        # Silence is watched by the machine's own clock, in a thread: the executor looks at timers too rarely.
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="silence", daemon=True)
+        if not self._lockstep:
+            self._watcher.start()
+
+    def destroy_node(self) -> None:
+        """End the watch first."""
+        self._over.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        super().destroy_node()
 
     def _refuse(self, reason: str) -> None:
         self._refused += 1
         self.get_logger().warning(f"refused: {reason}", throttle_duration_sec=1.0)
 
+    def _on_alive(self, message: Header) -> None:
+        self._controller.alive(self._senders.part(message.frame_id), self.get_clock().now().nanoseconds / NANOSECONDS)
+
     def _on_state(self, state: RobotState) -> None:
-        self._heard = time.monotonic()
+        now = time.monotonic()
+        silence, self._heard = now - self._heard, now
+        if silence > LOST and not self._lockstep:
+            self._controller.interrupt(f"no robot state for {silence:.1f} s")
         if self._lockstep:
             self._answer(self._join.add("state", state.stamp, state))
         else:
@@ -173,9 +195,15 @@ class WbcNode(Node):
         return response
 
     def _watch(self) -> None:
-        if not self._lockstep and time.monotonic() - self._heard > STATE_SILENCE:
-            reason = f"no robot state for {STATE_SILENCE} s: is the driver or the simulator running?"
-            self._statuses.publish(wbc_status_message(WbcStatus(self._status.stamp, Mode.HOLD, reason)))
+        """Say that the robot is out of sight, for as long as it is: nobody drives it then."""
+        told = 0.0
+        while not self._over.wait(0.01) and self.context.ok():
+            now = time.monotonic()
+            if now - self._heard > SILENCE and now - told > SILENCE:
+                told = now
+                reason = f"no robot state for {SILENCE} s: is the driver or the simulator running?"
+                mode = Mode.ESTOP if self._controller.mode is Mode.ESTOP else Mode.HOLD
+                self._statuses.publish(wbc_status_message(WbcStatus(self._status.stamp, mode, reason)))
 
     def _report(self) -> dict[str, Health]:
         rate, mean, longest = self._ticks.take()
