@@ -10,7 +10,10 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", ["bytemini.launch.py", "teleop.launch.py"]),
-        (f"share/{PACKAGE}/config", ["config/bytemini.rviz", "config/bytemini.foxglove.json"]),
+        (
+            f"share/{PACKAGE}/config",
+            ["config/bytemini.rviz", "config/bytemini.foxglove.json", "config/v1.yaml", "config/v2.yaml"],
+        ),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -48,8 +48,9 @@ def up(argv: list[str]) -> int:
             if values["panel"]:
                 print(f"the operator's page: {_panel_address(values['panel_port'])}")
             while True:
-                processes.check()
-                time.sleep(0.5)
+                for line in processes.tend():
+                    print(line, flush=True)
+                time.sleep(0.2)
     except KeyboardInterrupt:
         print("stopped")
         return 0

@@ -10,14 +10,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from bytemini_bringup.ready import Ready
-from bytemini_bringup.stack import Process
+from bytemini_bringup.stack import APART, Process
 
 GRACE = 3.0
 """Seconds that the processes have to end after the first signal."""
@@ -30,6 +32,21 @@ _libc = ctypes.CDLL(None)
 def _end_with_parent() -> None:
     """Have the kernel interrupt this process when its parent dies, however it dies: no stack outlives its owner."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+class Restarts:
+    """How often a process may be started again: a few times, then it is broken and not just unlucky."""
+
+    def __init__(self, most: int = 3, seconds: float = 60.0) -> None:
+        """Allow `most` restarts of each process within so many `seconds`."""
+        self._most, self._seconds = most, seconds
+        self._times: dict[str, list[float]] = {}
+
+    def allow(self, process: Process, now: float) -> bool:
+        """Whether a process that has ended by itself at `now` (s) is to be started again; counts it."""
+        times = [time for time in self._times.get(process.name, []) if now - time < self._seconds]
+        self._times[process.name] = [*times, now]
+        return process.again and len(times) < self._most
 
 
 class ProcessDiedError(RuntimeError):
@@ -80,6 +97,7 @@ class Processes:
         self._namespace = namespace
         self._environment = {**os.environ, **(environment or {})}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarts = Restarts()
         self._folder = tempfile.TemporaryDirectory(prefix="bytemini-")
 
     def __enter__(self) -> Processes:
@@ -109,10 +127,12 @@ class Processes:
         # A Python script runs with this very interpreter: its first line cannot name one whose path has a space.
         interpreter = [sys.executable] if path.read_bytes()[:2] == b"#!" else []
         command = [*interpreter, str(path), *process.arguments, "--ros-args", "-r", f"__node:={process.name}"]
-        command += ["--params-file", str(parameters)]
+        for file in (*process.files, str(parameters)):
+            command += ["--params-file", file]
         if self._namespace:
             command += ["-r", f"__ns:=/{self._namespace.strip('/')}"]
-        with self.log(process.name).open("wb") as log:
+            command += [word for topic in APART for word in ("-r", f"/{topic}:={topic}")]
+        with self.log(process.name).open("ab") as log:
             # A session of its own: Ctrl-C reaches us alone, and we bring the others down in order.
             self._running[process.name] = subprocess.Popen(
                 command,
@@ -146,12 +166,44 @@ class Processes:
         """Where a process's words are kept."""
         return self._logs / f"{name}.log"
 
+    def pid(self, name: str) -> int:
+        """The process's number."""
+        return self._running[name].pid
+
     def check(self) -> None:
         """Raise ProcessDiedError when one of the processes has ended that should not have."""
-        for name, process in self._running.items():
-            status = process.poll()
-            if status is not None and not (status == 0 and name in self._once):
-                raise ProcessDiedError(f"{name} ended with status {process.returncode}: {self._last_words(name)}")
+        for name in self._ended():
+            raise ProcessDiedError(self._end_of(name))
+
+    def tend(self) -> list[str]:
+        """Start again what has ended by itself (the robot holds meanwhile); says what.
+
+        Raises:
+            ProcessDiedError: one has ended too often, or the stack cannot go on without it.
+        """
+        words = []
+        for name in self._ended():
+            process = next(process for process in self._processes if process.name == name)
+            if not self._restarts.allow(process, time.monotonic()):
+                raise ProcessDiedError(self._end_of(name))
+            words.append(f"{self._end_of(name)}; started again")
+            self._start(process)
+        return words
+
+    def restart(self, name: str, **parameters: Any) -> None:
+        """End a process at once, if it still runs, and start it again, with other parameters where they are given."""
+        process = next(process for process in self._processes if process.name == name)
+        running = self._running[name]
+        running.kill()
+        running.wait()
+        self._start(replace(process, parameters={**process.parameters, **parameters}))
+
+    def _ended(self) -> list[str]:
+        status = {name: process.poll() for name, process in self._running.items()}
+        return [name for name, s in status.items() if s is not None and not (s == 0 and name in self._once)]
+
+    def _end_of(self, name: str) -> str:
+        return f"{name} ended with status {self._running[name].returncode}: {self._last_words(name)}"
 
     def _last_words(self, name: str) -> str:
         lines = [line.strip() for line in self.log(name).read_text(errors="replace").splitlines() if line.strip()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ class Process:
 
     `arguments`: words for it, before ROS's own. `substitute`: our own package and executable where `package` is not
     installed (no ROS distribution). `once`: it does its work and ends; only an end with an error is a fault. `ready`:
-    what shows that those that start after it can rely on it; None where they need not wait.
+    what shows that those that start after it can rely on it; None where they need not wait. `again`: while the stack
+    runs it is started again when it ends; else the stack ends with it. `files`: of parameters, before `parameters`.
     """
 
     name: str
@@ -105,6 +106,12 @@ class Process:
     substitute: tuple[str, str] | None = None
     once: bool = False
     ready: Ready | None = None
+    again: bool = True
+    files: tuple[str, ...] = ()
+
+
+APART = ("clock", "tf", "tf_static")
+"""Topics that are the whole machine's ("/clock"), unless the stack has a namespace: then every robot has its own."""
 
 
 def options(**chosen: Any) -> dict[str, Any]:
@@ -193,7 +200,8 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     if values["teleop"]:
         page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
-    return tuple(processes)
+    own = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / f"{values['robot']}.yaml")
+    return tuple(replace(process, files=(own,)) for process in processes)
 
 
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
@@ -276,6 +284,7 @@ def _gazebo(values: Mapping[str, Any], scene: Mapping[str, Any]) -> list[Process
             "bytemini_gazebo",
             "gazebo_server",
             {**robot, **scene, "gui": values["gui"]},
+            again=False,
         ),
         Process(
             "gazebo_bridge",

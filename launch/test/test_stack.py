@@ -1,8 +1,10 @@
 """The one description of the stack: every choice is checked, every parameter has a taker."""
 
+from pathlib import Path
+
 import pytest
 
-from bytemini_bringup.stack import OPTIONS, options, stack
+from bytemini_bringup.stack import OPTIONS, environment, options, stack
 
 
 def test_defaults_are_valid_choices():
@@ -59,3 +61,43 @@ def test_a_person_at_the_panel_lives_in_real_time():
     assert names[-1] == "panel"
     with pytest.raises(ValueError, match="lockstep, exclude one another"):
         stack(options(panel=True, lockstep=True))
+
+
+def test_a_plan_to_record_by_brings_the_recorder(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    with pytest.raises(ValueError, match=r"expected the file of a plan"):
+        stack(options(record=plan, dataset=tmp_path / "set"))
+    plan.write_text("{}")
+    with pytest.raises(ValueError, match="without dataset"):
+        stack(options(record=plan))
+    values = options(record=plan, dataset=tmp_path / "set", image_size=96, operator="ann")
+    recorder = {p.name: p for p in stack(values)}["recorder"].parameters
+    assert recorder["dataset"] == str(tmp_path / "set")
+    assert recorder["operator"] == "ann"
+    # The simulator draws ten small pictures a second: the dataset makes up neither frames nor pixels.
+    assert (recorder["fps"], recorder["image_height"], recorder["image_width"]) == (10, 96, 96)
+    real = {p.name: p for p in stack(options(record=plan, dataset=tmp_path / "set", sim="none"))}["recorder"].parameters
+    assert "fps" not in real
+    assert real["use_sim_time"] is False
+
+
+def test_recorded_pictures_get_shared_memory_that_they_fit_into(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("{}")
+    assert environment(options()) == {}
+    (name, value), *_ = environment(options(record=plan, dataset=tmp_path)).items()
+    assert "segment_size" in Path(value).read_text()
+    monkeypatch.setenv(name, "mine.xml")
+    assert environment(options(record=plan, dataset=tmp_path)) == {}
+
+
+def test_a_person_is_recorded_with_page_and_recorder_alone(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("{}")
+    processes = {p.name: p for p in stack(options(human=True, record=plan, dataset=tmp_path / "set"))}
+    assert list(processes) == ["recorder", "teleop_vr"]
+    assert processes["recorder"].parameters["human"] is processes["teleop_vr"].parameters["human"] is True
+    assert processes["recorder"].parameters["use_sim_time"] is False
+    with pytest.raises(ValueError, match="human is given without record"):
+        stack(options(human=True))

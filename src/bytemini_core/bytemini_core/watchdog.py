@@ -5,8 +5,8 @@ second and thinks for as long as it likes, a camera may be slow: they beat besid
 on them watches (`Watch`). A chain of two, a dead sender and a dead receiver of its silence, is never waited for: each
 stage watches the one before it by itself.
 
-One number stands for all of it (`SILENCE`), chosen so that the robot holds within 100 ms of the last word of a process that is
-killed or stopped: the silence itself, the age of the last word, a control tick and a turn of the executor.
+One number stands for all of it (`SILENCE`), chosen so that the robot holds within 100 ms of the last word of a process
+that is killed or stopped: the silence itself, the age of the last word, a control tick and a turn of the executor.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ BEAT = 0.02
 
 TOPIC = "alive"
 """Where they are published (std_msgs/Header: when, and `signature`), relative to the robot's namespace."""
+
+HOLDING = "driver/holding"
+"""Where a driver says whether it holds by itself for want of a command (std_msgs/Bool, latched)."""
 
 
 def _always(_: str) -> bool:

@@ -27,6 +27,7 @@ from bytemini_core.ros import (
     stamp_of,
 )
 from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, RobotState
+from bytemini_core.watchdog import HOLDING
 from bytemini_description.robot import VERSIONS, load_robot
 from bytemini_sim.services import fill_score
 from bytemini_sim.tasks import make_scorer, make_task
@@ -36,7 +37,7 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
@@ -65,6 +66,7 @@ class GazeboNode(Node):
         self._driver = GazeboDriver(robot)
         self._period = round(period * NANOSECONDS)
         self._odometry: Odometry | None = None
+        self._holding: bool | None = None
         self._poses: dict[str, np.ndarray] = {}
         self._running = True
         self._join = StampJoin(("joints", "base"))
@@ -77,6 +79,7 @@ class GazeboNode(Node):
         self._odom = self.create_publisher(Odometry, "odom", qos)
         self._scene = self.create_publisher(SceneStateMsg, "sim/scene_state", qos)
         self._transforms = self.create_publisher(TFMessage, "/tf", 10)
+        self._holds = self.create_publisher(Bool, HOLDING, LATCHED_QOS)
         self._layout = self.create_publisher(SceneStateMsg, "sim/scene", LATCHED_QOS)
         self._layout.publish(scene_message(self._world.scene_state()))
         commands = command_qos(False)
@@ -140,6 +143,9 @@ class GazeboNode(Node):
 
     def _tick(self, state: RobotState) -> None:
         self._ticks.add()
+        if (holding := not self._driver.fresh(state.stamp)) is not self._holding:
+            self._holding = holding
+            self._holds.publish(Bool(data=holding))
         base = Twist()
         base.linear.x, base.linear.y, base.angular.z = self._driver.twist(state.stamp).tolist()
         self._base.publish(base)

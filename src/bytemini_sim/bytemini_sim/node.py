@@ -34,13 +34,14 @@ from bytemini_core.ros import (
     to_time,
 )
 from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand
-from bytemini_core.watchdog import SILENCE
+from bytemini_core.watchdog import HOLDING, SILENCE
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
@@ -101,6 +102,7 @@ class SimNode(Node):
         self._running = not self._lockstep
         self._command: JointCommand | None = None
         self._due = 0.0
+        self._holding: bool | None = None
         self._join = StampJoin(("joints", "base"))
         self._power = PowerModel(self._world.robot.effort)
         self._ticks, self._drawn, self._left_out = Meter(), Meter(), 0
@@ -122,6 +124,7 @@ class SimNode(Node):
             camera: self.create_publisher(CameraInfo, f"camera/{camera}/color/camera_info", qos)
             for camera in self._world.cameras
         }
+        self._holds = self.create_publisher(Bool, HOLDING, LATCHED_QOS)
         commands = command_qos(self._lockstep)
         self.create_subscription(JointCommandMsg, "joint_command", lambda m: self._on_command("joints", m), commands)
         self.create_subscription(TwistStamped, "cmd_vel", lambda m: self._on_command("base", m), commands)
@@ -145,9 +148,9 @@ class SimNode(Node):
 
     # The loop
 
-    def run(self, executor: StreamExecutor) -> None:
-        """Simulate until the context ends."""
-        while rclpy.ok():
+    def run(self, executor: StreamExecutor, over: Callable[[], bool]) -> None:
+        """Simulate until the context ends, or it is over."""
+        while rclpy.ok() and not over():
             if not self._running:
                 executor.spin_once(timeout_sec=0.1)
                 continue
@@ -180,9 +183,20 @@ class SimNode(Node):
         while (left := self._due - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=left)
         executor.spin_once(timeout_sec=0)
-        if self._command is None or self.now - self._command.stamp > SILENCE * NANOSECONDS:
-            return None
-        return self._command
+        self._say_whether_holding(not self._fresh())
+        return self._command if self._fresh() else None
+
+    def _fresh(self) -> bool:
+        return self._command is not None and self.now - self._command.stamp <= SILENCE * NANOSECONDS
+
+    def may_end(self) -> bool:
+        """Whether nobody drives the robot any more: a driver outlives the controller, and holds."""
+        return self._lockstep or not self._fresh()
+
+    def _say_whether_holding(self, holding: bool) -> None:
+        if holding is not self._holding:
+            self._holding = holding
+            self._holds.publish(Bool(data=holding))
 
     def _publish(self) -> None:
         now = self.now
@@ -331,7 +345,7 @@ def _optical(camera: str) -> str:
 
 def main() -> int:
     """Console entry."""
-    return run_node(SimNode, SimNode.run)
+    return run_node(SimNode, SimNode.run, SimNode.may_end)
 
 
 if __name__ == "__main__":

@@ -217,6 +217,11 @@ class WholeBodyController:
         if self._modes.mode in OWNERS:
             self._fault(reason)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is commanded to move."""
+        return not self._velocity.any()
+
     def _prevents(self, mode: Mode) -> str:
         """Why nobody may own the robot in this mode now; "" when nothing prevents it."""
         if part := self._watch.silent(self._time, LIFELINES.get(mode, ())):

@@ -194,6 +194,12 @@ class WbcNode(Node):
         response.success, response.message = self._controller.request_mode(mode)
         return response
 
+    def may_end(self) -> bool:
+        """Whether the robot holds and rests, or is out of sight: until then the controller stays. It holds from now."""
+        self._controller.interrupt("the controller is being ended")
+        unseen = time.monotonic() - self._heard > SILENCE
+        return self._lockstep or unseen or (self._controller.at_rest and self._status.mode in (Mode.HOLD, Mode.ESTOP))
+
     def _watch(self) -> None:
         """Say that the robot is out of sight, for as long as it is: nobody drives it then."""
         told = 0.0
@@ -224,7 +230,7 @@ class WbcNode(Node):
 
 def main() -> int:
     """Console entry."""
-    return run_node(WbcNode)
+    return run_node(WbcNode, wind_down=WbcNode.may_end)
 
 
 if __name__ == "__main__":
