@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from bytemini_core.types import CAMERAS, SIDES, Array, RobotState
 from bytemini_data.features import ACTION, EMBODIMENT, HANDS, HEAD, HEAD_FRAME, IMAGE, STATE, TASK_STATUS, policy_chunk
 from bytemini_data.lerobot import Dataset
 from bytemini_description.kinematics import Kinematics
-from bytemini_description.robot import RobotModel
+from bytemini_description.robot import VERSIONS, RobotModel, load_robot
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from gr3.demos import Recipe
 from gr3.layout import DT, HORIZON, ChunkCodec, pose_vector
 from gr3.shards import THINGS, Shard, shard_folder
-from gr3.views import SOURCE_SIZE, TINY_VIEWS, View
+from gr3.views import SOURCE_SIZE, TINY_VIEWS, VIEWS, View
 
 EPISODES = 16
 """Imported episodes in a shard."""
@@ -26,8 +29,53 @@ PICTURES = 512
 """Imported pictures in a shard."""
 
 
+def is_lerobot(root: Path) -> bool:
+    """Whether a folder is a LeRobotDataset (v3.0), as `./bytemini record` writes it."""
+    return (root / "meta" / "info.json").is_file()
+
+
+def shards_of(root: Path, folder: Path, views: str) -> Path:
+    """Shards made of a dataset, in `folder`; those that were made of it before are taken as they are.
+
+    Args:
+        root: the dataset.
+        folder: for the shards; there is none of this name, or one that this function made.
+        views: the size of model that the pictures are for (`gr3.views.VIEWS`).
+
+    Raises:
+        ValueError: see `import_lerobot`; or the folder holds shards of something else.
+    """
+    from bytemini_data.lerobot.schema import read_info
+
+    info = read_info(root)
+    recipe = asdict(Recipe(robot=info.schema.robot_type.removeprefix("bytemini_"), views=views))
+    wanted = json.dumps({**recipe, "lerobot": str(root.resolve()), "frames": info.frames})
+    written = folder / "recipe.json"
+    if written.is_file():
+        if written.read_text(encoding="utf-8") != wanted:
+            raise ValueError(f"{folder} was made of another dataset than {root}, or of less: give another --out")
+        return folder
+    if recipe["robot"] not in VERSIONS:
+        raise ValueError(f"{root} was recorded with {info.schema.robot_type!r}, expected a robot of this stack")
+    if info.episodes < 2:
+        raise ValueError(f"{root} has {info.episodes} episodes, expected 2 and more: the last are for validation")
+    # One shard is held out: a tenth of a small set, sixteen episodes of a large one.
+    together = max(1, min(EPISODES, info.episodes // 10))
+    unfinished = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a kill left
+    import_lerobot(root, unfinished, load_robot(recipe["robot"]), views=VIEWS[views], together=together)
+    (unfinished / written.name).write_text(wanted, encoding="utf-8")
+    unfinished.rename(folder)
+    return folder
+
+
 def import_lerobot(
-    root: Path, out: Path, robot: RobotModel, stride: int = 2, views: Mapping[str, View] = TINY_VIEWS
+    root: Path,
+    out: Path,
+    robot: RobotModel,
+    stride: int = 2,
+    views: Mapping[str, View] = TINY_VIEWS,
+    together: int = EPISODES,
 ) -> int:
     """Turn a dataset of ByteMini features into shards of demonstrations; how many frames they have.
 
@@ -40,6 +88,7 @@ def import_lerobot(
         robot: whose joints the dataset must have.
         stride: every so many frames become a sample.
         views: what the model shall see of each camera.
+        together: episodes in a shard.
 
     Raises:
         ValueError: other cameras, other joints, or a frame rate that does not divide the chunk's.
@@ -62,9 +111,9 @@ def import_lerobot(
     first = 1 + max((int(p.name) for p in (out / "demos").glob("[0-9]*")), default=-1)
     codec, total = ChunkCodec(robot), 0
     seen_from = Kinematics(robot).forward(HEAD_FRAME, robot.home)
-    for start in range(0, len(dataset.rows), EPISODES):
+    for start in range(0, len(dataset.rows), together):
         shard = Shard(dict(views), [], [])
-        for number, episode in enumerate(dataset.rows[start : start + EPISODES]):
+        for number, episode in enumerate(dataset.rows[start : start + together]):
             human = str(dataset.column(EMBODIMENT)[episode.start]) == "human"
             span = dataset.span(episode.index)
             for frame in range(span.start, span.stop, stride):
@@ -86,7 +135,7 @@ def import_lerobot(
                     "success": True,
                 }
             )
-        shard.write(shard_folder(out, "demos", first + start // EPISODES), "demos")
+        shard.write(shard_folder(out, "demos", first + start // together), "demos")
         total += len(shard.frames)
     return total
 

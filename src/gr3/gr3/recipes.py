@@ -111,8 +111,8 @@ def configure(recipe: str, options: argparse.Namespace) -> TrainConfig:
     config = replace(RECIPES[recipe], **changes)
     if not config.data or not config.out:
         raise ValueError(
-            "say where the data is (--data FOLDER, made by python -m gr3.generate) and where the run goes "
-            "(--out FOLDER)"
+            "say where the data is (--data FOLDER, of ./bytemini record or python -m gr3.generate) "
+            "and where the run goes (--out FOLDER)"
         )
     if config.size not in ("tiny", "full"):
         raise ValueError(f"--size is {config.size!r}, expected tiny or full")

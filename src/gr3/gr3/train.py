@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from gr3.dataset import DatasetError
 
     try:
+        config = imported(config)
         prepare(config)
     except (DatasetError, ValueError) as error:
         raise UserError(str(error)) from None
@@ -56,6 +57,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             port = free.getsockname()[1]
         mp.spawn(work, args=(config, port), nprocs=config.processes)  # type: ignore[attr-defined, no-untyped-call]
     return 0
+
+
+def imported(config: TrainConfig) -> TrainConfig:
+    """The recipe with shards where it names a recorded dataset, made of it below `out` at first use.
+
+    Recorded episodes come without still scenes: there is nothing to train vision and language with beside them.
+
+    Raises:
+        ValueError: the dataset is not one that the model can learn from.
+    """
+    from gr3.imports import is_lerobot, shards_of
+
+    root, out = Path(config.data), Path(config.out)
+    if not is_lerobot(root):
+        return config
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"{root} is a LeRobotDataset: its episodes become shards in {out / 'shards'}; no co-training")
+    return replace(config, data=str(shards_of(root, out / "shards", config.size)), cotraining=False)
 
 
 # -- the run's folder -------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Other people's data: LeRobotDataset v3.0 of robots and humans, chats about pictures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from bytemini_core.errors import UserError
 from bytemini_core.types import CAMERAS, RobotState, TaskStatus
 from bytemini_data.features import Layout, Moment, conclude
 from bytemini_data.lerobot import DatasetWriter
@@ -14,7 +16,7 @@ from gr3.layout import ChunkCodec, pose_matrix
 from gr3.text import Text
 from scipy.spatial.transform import Rotation
 
-from gr3 import chats
+from gr3 import chats, train
 
 FRAMES = 12
 WORDS = ("embodiment", "operator", "verdict", "quality", "configuration", "card", "source", "drops")
@@ -166,3 +168,19 @@ def test_bad_chats_are_refused(tmp_path, line, words):
     (tmp_path / "chats.jsonl").write_text(line)
     with pytest.raises(ValueError, match=words):
         list(read_chats(tmp_path / "chats.jsonl"))
+
+
+def test_a_recorded_dataset_is_trained_on_as_it_is(recorded, tmp_path, monkeypatch, small, capsys):
+    monkeypatch.setattr("gr3.config.tiny", small)
+    out = tmp_path / "run"
+    few = ["--robot-batch", "4", "--processes", "1", "--taus", "2", "--warmup", "2"]
+    train.main(["--data", str(recorded), "--out", str(out), "--steps", "1", *few])
+    assert "LeRobotDataset" in capsys.readouterr().out
+    made = (out / "shards" / "recipe.json").stat().st_mtime_ns
+    train.main(["--data", str(recorded), "--out", str(out), "--steps", "2", *few])
+    assert (out / "shards" / "recipe.json").stat().st_mtime_ns == made, "the shards are made once"
+    assert (out / "last.pt").is_file()
+    assert len((out / "log.csv").read_text().splitlines()) == 3
+    shutil.copytree(recorded, tmp_path / "another")
+    with pytest.raises(UserError, match="was made of another dataset"):
+        train.main(["--data", str(tmp_path / "another"), "--out", str(out), "--steps", "3", *few])
