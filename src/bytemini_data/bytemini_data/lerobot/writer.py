@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,30 @@ class StagedEpisode:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class _Column:
+    """The values of a feature, frame by frame; in blocks, since an array for each takes ten times the memory."""
+
+    BLOCK = 512
+
+    def __init__(self) -> None:
+        self._blocks: list[NDArray[Any]] = []
+        self._newest: list[Any] = []
+
+    def append(self, value: Any) -> None:
+        self._newest.append(sys.intern(value) if isinstance(value, str) else value)
+        if len(self._newest) == self.BLOCK:
+            self._blocks.append(self._stacked())
+            self._newest = []
+
+    def whole(self) -> NDArray[Any]:
+        return np.concatenate([*self._blocks, *([self._stacked()] if self._newest else [])])
+
+    def _stacked(self) -> NDArray[Any]:
+        if isinstance(self._newest[0], str):
+            return np.array(self._newest, dtype=object)
+        return np.stack(self._newest)
+
+
 class EpisodeWriter:
     """Builds one episode, frame by frame. A context manager that discards what `finish` was not called for."""
 
@@ -84,7 +109,7 @@ class EpisodeWriter:
             raise ValueError("the episode has no instruction: say what is done in it")
         self.folder, self.task, self._schema = folder, task, schema
         folder.mkdir(parents=True, exist_ok=True)
-        self._rows: dict[str, list[Any]] = {name: [] for name in schema.features if name not in schema.cameras}
+        self._rows = {name: _Column() for name in schema.features if name not in schema.cameras}
         self._videos = {
             name: VideoWriter(folder / f"{name}.mp4", schema.fps, schema.features[name].shape[:2], preset)  # type: ignore[arg-type]
             for name in schema.cameras
@@ -143,10 +168,7 @@ class EpisodeWriter:
         self._close()
         for path in self.folder.iterdir():
             sync(path)
-        columns = {
-            name: np.array(rows, dtype=object) if isinstance(rows[0], str) else np.stack(rows)
-            for name, rows in self._rows.items()
-        }
+        columns = {name: rows.whole() for name, rows in self._rows.items()}
         stats = {name: each.result() for name, each in self._stats.items()}
         return StagedEpisode(self.folder, self.task, self.frames, columns, stats)
 
