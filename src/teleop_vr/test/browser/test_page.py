@@ -75,6 +75,13 @@ def test_the_desk_sees_robot_and_cameras(desk, address: str) -> None:
     assert all(url.startswith((address, "blob:", "data:")) for url in asked), "something came from elsewhere"
 
 
+def test_the_desk_shows_the_scene_card(desk) -> None:
+    page = desk()
+    page.wait_for_selector("#scene-steps li:text('Place the apple')")
+    assert page.locator("#scene-steps li").last.inner_text() == "Then: put the apple into the bowl."
+    page.wait_for_function("() => document.querySelector('#scene-picture').naturalWidth >= 480")
+
+
 def test_the_page_fits_a_phone(desk) -> None:
     page = desk(size={"width": 360, "height": 740})
     page.wait_for_selector("#link:text('Connected')")
