@@ -15,6 +15,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from bytemini_core.executor import StreamExecutor
@@ -33,7 +34,7 @@ def parameter(
     Args:
         node: whose parameter.
         name: its name.
-        default: its default, which also fixes the type.
+        default: its default, which also fixes the type; () for a list of numbers.
         description: what it is, with the unit.
         choices: the words allowed, for a string.
         bounds: least and greatest value allowed, for a number.
@@ -47,9 +48,13 @@ def parameter(
     elif bounds is not None:
         descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
     try:
+        if default == ():
+            value = node.declare_parameter(name, Parameter.Type.DOUBLE_ARRAY, descriptor).value
+            return () if value is None else tuple(value)
         value = node.declare_parameter(name, default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        expected = f"a {type(default).__name__}" + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
+        kind = "list of numbers" if default == () else type(default).__name__
+        expected = f"a {kind}" + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
         raise ValueError(f"parameter {name} of {node.get_name()}: expected {expected} ({error})") from error
     if choices and value not in choices:
         raise ValueError(f"parameter {name} of {node.get_name()} is {value!r}, expected {' or '.join(choices)}")

@@ -29,6 +29,7 @@ from bytemini_core.types import (
     HandReference,
     JointCommand,
     Mode,
+    PowerState,
     RobotState,
     SceneObject,
     SceneState,
@@ -38,6 +39,7 @@ from bytemini_core.types import (
 from bytemini_msgs.msg import ActionChunk as ActionChunkMsg
 from bytemini_msgs.msg import HandReference as HandReferenceMsg
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import PowerState as PowerStateMsg
 from bytemini_msgs.msg import SceneObject as SceneObjectMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
@@ -289,6 +291,35 @@ def wbc_status_message(status: WbcStatus) -> WbcStatusMsg:
     )
     message.header.stamp = to_time(status.stamp)
     return message
+
+
+def power_message(power: PowerState) -> PowerStateMsg:
+    """What the robot has left to give, as bytemini_msgs/PowerState."""
+    message = PowerStateMsg(
+        charge=power.charge,
+        power=power.power,
+        current=power.current,
+        names=list(power.names),
+        temperature=_doubles(power.temperature),
+    )
+    message.header.stamp = to_time(power.stamp)
+    return message
+
+
+def power_state(message: PowerStateMsg) -> PowerState:
+    """What the robot has left to give, from bytemini_msgs/PowerState.
+
+    Raises:
+        ValueError: lengths, names or numbers are wrong.
+    """
+    return PowerState(
+        stamp=stamp_of(message),
+        charge=message.charge,
+        power=message.power,
+        current=message.current,
+        names=tuple(message.names),
+        temperature=np.array(message.temperature),
+    )
 
 
 def scene_message(scene: SceneState) -> SceneStateMsg:

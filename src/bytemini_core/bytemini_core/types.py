@@ -249,6 +249,27 @@ class WbcStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerState:
+    """What a robot has left to give.
+
+    `charge`: of the battery (percent). `power` (W), `current` (A): drawn from it. `names`, `temperature`: joints and
+    the temperatures of their actuators (degrees Celsius).
+    """
+
+    stamp: int
+    charge: float
+    power: float
+    current: float
+    names: tuple[str, ...] = ()
+    temperature: Array = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        n = len(_unique("PowerState", self.names))
+        object.__setattr__(self, "temperature", _vector("PowerState", "temperature", self.temperature, n))
+        _vector("PowerState", "charge, power, current", (self.charge, self.power, self.current), 3)
+
+
+@dataclass(frozen=True, slots=True)
 class SceneObject:
     """One thing on the table, as the simulator knows it (privileged: no policy that looks may use it).
 

@@ -28,12 +28,13 @@ from bytemini_core.ros import (
     joint_state_message,
     odometry_message,
     odometry_transform,
+    power_message,
     scene_message,
     sensor_qos,
     stamp_of,
     to_time,
 )
-from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand
+from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand, PowerState
 from bytemini_core.watchdog import HOLDING, SILENCE
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
@@ -46,12 +47,13 @@ from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import PowerState as PowerStateMsg
 from bytemini_msgs.msg import SceneState as SceneStateMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode
 from bytemini_sim._mujoco import mujoco
 from bytemini_sim.episode import OUTSIDE_SIZE
 from bytemini_sim.model import OUTSIDE_CAMERA
-from bytemini_sim.power import EMPTY, HOT, LOW, TOO_HOT, PowerModel
+from bytemini_sim.power import EMPTY, HOT, LOW, TOO_HOT, VOLTAGE, PowerModel
 from bytemini_sim.services import fill_score
 from bytemini_sim.tasks import make_scorer, make_task
 from bytemini_sim.world import WRIST_LAG, World
@@ -78,6 +80,7 @@ class SimNode(Node):
         self._depth = parameter(self, "depth", False, "also publish aligned depth")
         self._outside = parameter(self, "outside", False, "also publish the view from outside, for videos")
         size = parameter(self, "image_size", 224, "height and width of the pictures, pixels", bounds=(16, 1280))
+        charge = parameter(self, "charge", 100.0, "of the battery at the start, percent", bounds=(0.0, 100.0))
         period = parameter(
             self, "observation_period", OBSERVATION_PERIOD, "s between observations", bounds=(0.005, 10.0)
         )
@@ -104,7 +107,7 @@ class SimNode(Node):
         self._due = 0.0
         self._holding: bool | None = None
         self._join = StampJoin(("joints", "base"))
-        self._power = PowerModel(self._world.robot.effort)
+        self._power = PowerModel(self._world.robot.effort, charge)
         self._ticks, self._drawn, self._left_out = Meter(), Meter(), 0
 
         qos = sensor_qos(self._lockstep)
@@ -113,6 +116,7 @@ class SimNode(Node):
         self._odometry = self.create_publisher(Odometry, "odom", qos)
         self._scene = self.create_publisher(SceneStateMsg, "sim/scene_state", qos)
         self._transforms = self.create_publisher(TFMessage, "/tf", 10)
+        self._powers = self.create_publisher(PowerStateMsg, "power", qos)
         self._wrenches = {side: self.create_publisher(WrenchStamped, f"wrench/{side}", qos) for side in SIDES}
         self._images = {
             (camera, kind): self.create_publisher(Image, f"camera/{camera}/{topic}", qos)
@@ -211,7 +215,10 @@ class SimNode(Node):
         self._odometry.publish(odometry)
         self._joints.publish(joint_state_message(state))
         if observed:
-            self._power.step(self._period / NANOSECONDS, state.effort, state.velocity)
+            power = self._power
+            power.step(self._period / NANOSECONDS, state.effort, state.velocity)
+            left = (power.charge, power.power, power.power / VOLTAGE, state.names, power.temperature)
+            self._powers.publish(power_message(PowerState(now, *left)))
             self._publish_observation(now)
             self._transforms.publish(TFMessage(transforms=[odometry_transform(odometry)]))
 

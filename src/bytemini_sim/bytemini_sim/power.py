@@ -1,4 +1,4 @@
-"""Heat of the actuators and charge of the battery, as far as a simulation knows: for diagnostics, never for control.
+"""Heat of the actuators and charge of the battery, as far as a simulation knows.
 
 An actuator heats with the square of its effort (copper losses) and cools towards the room with one time constant; the
 battery feeds electronics, losses and mechanical work. Capacity is the report's (4.08 kWh, more than 10 h: ROBOT.md);
@@ -12,6 +12,9 @@ from bytemini_core.types import Array
 
 CAPACITY = 4080.0
 """Wh of the full battery."""
+
+VOLTAGE = 48.0
+"""V of the battery, a round figure."""
 
 IDLE = 250.0
 """W of computer, cameras and electronics."""

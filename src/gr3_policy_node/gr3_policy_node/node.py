@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from bytemini_core.diagnostics import Health, Level, Meter, Reporter
-from bytemini_core.join import StampJoin
+from bytemini_core.join import NEW_CLOCK, StampJoin
 from bytemini_core.lifecycle import ManagedNode
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import (
@@ -267,6 +267,10 @@ class PolicyNode(ManagedNode):
 
     def _on_state(self, name: str, cdr: bytes) -> None:
         stamp = stamp_of_bytes(cdr)
+        if stamp <= self._measured - NEW_CLOCK and not self._lockstep:
+            # The driver was started anew: what came by its former clock is of no use any more.
+            self._measured = self._stamp = stamp
+            self._join = self._new_join()
         # The newest state is the finest clock there is: a simulator's own ticks once per observation.
         self._measured = max(self._measured, stamp)
         if self._frames() or self._is_due(name, stamp):

@@ -169,7 +169,8 @@ class TrajectoryOptimizer:
             now: ns, the present.
         """
         started = self._clock()
-        self._current()
+        if self._plan is None:
+            return ChunkReport(chunk.stamp, chunk.sequence, False, "where the robot is is not known yet")
         reason = self._refusal(chunk, now)
         if reason:
             return ChunkReport(chunk.stamp, chunk.sequence, False, reason)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from bytemini_core.types import Mode
 from bytemini_core.watchdog import SILENCE
 
 from .compliance import Compliance
 from .horizon import Preview
+from .pace import PowerLimits
 from .weights import Weights
 
 
@@ -34,6 +37,8 @@ class WbcConfig:
     `preview`: plan 0.3 s ahead and let the tick follow the plan; None: the tick alone. It needs a compiler.
     `grip_force`: most that a finger presses with (N), by keeping its commanded position that near to the measured one;
     None: as much as its drive can.
+    `hand_speed`: most that a hand moves with (m/s), `hand_force`: most that it may push with before the robot holds and
+    gives way (N), by the owner; none where an owner is not named. `power`: of battery and actuators.
     """
 
     period: float = 0.005
@@ -58,11 +63,19 @@ class WbcConfig:
     compliance: Compliance | None = None
     preview: Preview | None = None
     grip_force: float | None = None
+    hand_speed: Mapping[Mode, float] = field(default_factory=dict)
+    hand_force: Mapping[Mode, float] = field(default_factory=dict)
+    power: PowerLimits = field(default_factory=PowerLimits)
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("weights", "compliance", "preview") or value is None:
+            if item.name in ("weights", "compliance", "preview", "power") or value is None:
+                continue
+            if item.name in ("hand_speed", "hand_force"):
+                for mode, most in value.items():
+                    if not 0.0 < most < math.inf:
+                        raise ValueError(f"wbc config: {item.name} in {mode} is {most!r}, expected a positive number")
                 continue
             if not (isinstance(value, int | float) and 0.0 < value < math.inf):
                 raise ValueError(f"wbc config: {item.name} is {value!r}, expected a positive finite number")

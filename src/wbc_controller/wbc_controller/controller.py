@@ -16,6 +16,7 @@ from bytemini_core.types import (
     HandReference,
     JointCommand,
     Mode,
+    PowerState,
     RobotState,
     WbcStatus,
     WholeBodyReference,
@@ -27,16 +28,18 @@ from numpy.typing import NDArray
 
 from .admittance import Admittance
 from .blend import Blend
-from .compliance import WrenchObserver, WristSensor
+from .compliance import Compliance, WrenchObserver, WristSensor
 from .config import WbcConfig
 from .gate import Gate
 from .guard import Guard
 from .hands import HandTarget, exponentials
 from .horizon import KNOTS, Planner
-from .model import Frames, robot_problem
+from .model import RIM, Frames, robot_problem
 from .modes import LIFELINES, OWNERS, ModeMachine
+from .pace import Pace
 from .problem import GRAVITY
 from .proximity import ITEM
+from .slow import slow_hands
 from .solver import Solution, make_solver
 from .tree import Tree
 from .viability import velocity_box
@@ -44,13 +47,14 @@ from .wrist import limit_wrist
 
 _BASE = 3
 _FAR = 1e6  # the base has no position limit (m, rad)
-_RIM = 1.0 - 1e-6  # the wrist's range is an open disc
 _POSTURE_RATE = 0.5  # of the way home that an arm's spare freedom goes in a second
 _GAZE_RATE = 2.0  # of the angle to what the head should look at, per second
 _EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over
 _SPREADS = 0.05  # s for which the preview believes that a yielding hand goes on as it does
 _LASTING = 0.1  # s for which the preview believes in a reference's acceleration
 _STICTION = 0.01  # rad/s, m/s: dry friction turns over within it
+_PUSHED = 4  # ticks in a row that a hand may push too hard: an impact's edge is the observer's, not the hand's
+_RETREAT = 0.3  # rad/s, m/s: with which what pushed too hard gives way
 _PATIENCE = 3  # ticks that a failed solver may coast on its last velocity
 
 
@@ -91,6 +95,7 @@ class WholeBodyController:
         self.config = config or WbcConfig()
         self._modes = ModeMachine()
         self._watch = Watch(gone) if gone else Watch()
+        self._pace = Pace(self.config.power)
         frames = Frames()
         self._gate = Gate(robot, self.config, frames.hands)
         self._problem = robot_problem(robot, self.config.period)
@@ -125,7 +130,7 @@ class WholeBodyController:
             )
             for side in SIDES
         ]
-        self._rim = robot.wrist_tilt_limit * _RIM
+        self._rim = robot.wrist_tilt_limit * RIM
         self._column_names = ("base/x", "base/y", "base/yaw", *robot.joint_names)
         p = self._parameters
         p["lower"][:], p["upper"][:], p["hardest"][:] = self._lower, self._upper, self._acceleration
@@ -159,8 +164,11 @@ class WholeBodyController:
         self._wrenches: Mapping[str, Array] = {}
         if compliance is not None and compliance.sensor:
             self._sensor = WristSensor(robot)
-        elif compliance is not None:
-            self._observer = WrenchObserver(robot, self._kinematics, compliance.observer, self.config.period)
+        elif compliance is not None or self.config.hand_force:
+            gain = (compliance or Compliance()).observer
+            self._observer = WrenchObserver(robot, self._kinematics, gain, self.config.period)
+        self._pushed = 0
+        self._retreat: Array | None = None  # joints, where the hand pushed no more than it may
         self._sides = dict(zip(frames.hands, SIDES, strict=True))
         self._grippers = robot.indices([robot.gripper_joint(side) for side in SIDES])
         joints = Tree(robot.urdf).joints
@@ -212,10 +220,19 @@ class WholeBodyController:
         """A part of the stack (`modes.LIFELINES`) gives a sign of life at t (s); from now on it is missed."""
         self._watch.heard(part, t)
 
+    def hear_power(self, t: float, power: PowerState) -> None:
+        """Take what the driver measured of battery and actuators, at t (s): see `pace`."""
+        self._pace.hear(t, power)
+
     def interrupt(self, reason: str) -> None:
         """Take the robot from its owner for something that only the caller sees: HOLD with that reason."""
         if self._modes.mode in OWNERS:
             self._fault(reason)
+
+    @property
+    def share(self) -> float:
+        """Of the velocity limits, that battery and actuators leave."""
+        return self._pace.share
 
     @property
     def at_rest(self) -> bool:
@@ -226,7 +243,7 @@ class WholeBodyController:
         """Why nobody may own the robot in this mode now; "" when nothing prevents it."""
         if part := self._watch.silent(self._time, LIFELINES.get(mode, ())):
             return f"no sign of life from {part}: is it running?"
-        return ""
+        return self._pace.prevents if mode in OWNERS else ""
 
     def update(
         self,
@@ -262,6 +279,7 @@ class WholeBodyController:
             self._fault(f"the clock went back by {self._time - t:.3f} s")
             self._since = t
             self._watch.forget()
+            self._pace.restart()
         self._time, self._ahead = t, ahead
         if reason := self._gate.state(t, state):
             self._fault(reason)
@@ -273,12 +291,16 @@ class WholeBodyController:
                 self._external = self._observer.update(self._state) + self._load_effort()
             if self._sensor is not None and (reason := self._sense(wrenches)):
                 self._fault(reason)
+        share = self._pace.at(t)
         if self._modes.mode in OWNERS and (reason := self._prevents(self._modes.mode)):
             self._fault(reason)
+        if (reason := self._pushes()) and self._state is not None:
+            self._fault(reason)
+            self._retreat = self.robot.clamp_wrist(np.clip(self._state.position, self.robot.lower, self.robot.upper))
         if self._last is None:
             self._start()
         self._take(t, reference)
-        active = self._move(t)
+        active = self._move(t, share)
         position = self._position.copy()
         effort = self._kinematics.gravity(self._position) + self._load_effort() + self._friction()
         if self.config.grip_force is not None and self._state is not None:
@@ -298,7 +320,7 @@ class WholeBodyController:
         status = WbcStatus(
             stamp=state.stamp,
             mode=self._modes.mode,
-            reason=self._modes.reason or self._waiting(),
+            reason=self._modes.reason or self._waiting() or (self._slowed() if share < 1.0 else ""),
             active=active,
             sacrificed=self._sacrificed,
             solve_time=spent,
@@ -403,6 +425,22 @@ class WholeBodyController:
     def _waiting(self) -> str:
         return "waiting for the first reference" if self._modes.mode in OWNERS and self._reference is None else ""
 
+    def _slowed(self) -> str:
+        return f"at {100.0 * self._pace.share:.0f} % of its speed: {self._pace.reason}" if self._pace.reason else ""
+
+    def _pushes(self) -> str:
+        """Which hand pushes harder than its owner may, for a few ticks; "" for none."""
+        most = self.config.hand_force.get(self._modes.mode)
+        if most is None or self._state is None:
+            self._pushed = 0
+            return ""
+        forces = {side: float(np.linalg.norm(self._wrench(frame)[:3])) for frame, side in self._sides.items()}
+        side, force = max(forces.items(), key=lambda item: item[1])
+        self._pushed = self._pushed + 1 if force > most else 0
+        if self._pushed < _PUSHED:
+            return ""
+        return f"the {side} hand pushes with {force:.0f} N, at most {most:.0f} N is allowed in {self._modes.mode}"
+
     def _take(self, t: float, reference: WholeBodyReference | None) -> None:
         """Accept the owner's reference, or fault."""
         mode = self._modes.mode
@@ -458,8 +496,11 @@ class WholeBodyController:
         cos, sin = math.cos(yaw), math.sin(yaw)
         return np.array((cos * wanted[0] + sin * wanted[1], cos * wanted[1] - sin * wanted[0], wanted[2]))
 
-    def _move(self, t: float) -> tuple[str, ...]:
-        """Choose the next velocity and move the commanded state. Returns the names of the constraints that bound it."""
+    def _move(self, t: float, share: float) -> tuple[str, ...]:
+        """Choose the next velocity and move the commanded state. Returns the names of the constraints that bound it.
+
+        `share`: of the velocity limits that may be used.
+        """
         dt = self.config.period
         reference, target = self._reference, self._target
         active: list[str] = []
@@ -468,12 +509,19 @@ class WholeBodyController:
             position = np.concatenate((np.zeros(_BASE), self._position))
             limit = self._velocity_limits[self._modes.mode]
             low, high = velocity_box(position, self._velocity, self._lower, self._upper, limit, self._acceleration, dt)
-            velocity = np.clip(self._braking(), low, high)
+            velocity = np.clip(self._giving_way(), low, high)
         else:
-            solution = self._solve(t, reference, target)
+            solution = self._solve(t, reference, target, share)
             velocity, low, high = solution.velocity.copy(), solution.low, solution.high
             active += self._bound(solution)
-        active += self._limit_wrists(velocity, low, high)
+        active += [name for name in self._limit_wrists(velocity, low, high) if name not in active]
+        if solution is not None and (most := self.config.hand_speed.get(self._modes.mode)) is not None:
+            q = self._parameters["q"]
+            hands = [self._kinematics.jacobian(frame, q[_BASE:], q[:_BASE])[:3] for frame in self._hands]
+            velocity, slowed = slow_hands(hands, velocity, low, high, most)
+            if slowed:
+                self._limit_wrists(velocity, low, high)
+                active.append("hand speed")
         if solution is not None:
             present = float(solution.distance[: len(self._problem.pairs)].min(initial=1.0))
             if not self._guard.allows(self._parameters["q"], velocity, present):
@@ -508,14 +556,25 @@ class WholeBodyController:
                 changed.append(f"{side} wrist range")
         return changed
 
-    def _solve(self, t: float, reference: WholeBodyReference, target: Array) -> Solution:
+    def _giving_way(self) -> Array:
+        """Velocity of the next tick without an owner: to rest, or back to where the hand pushed no more than it may."""
+        velocity = self._braking()
+        if self._retreat is None or self._modes.mode is not Mode.HOLD:
+            self._retreat = None
+            return velocity
+        error = self._retreat - self._position
+        error[np.abs(error) < 1e-9] = 0.0
+        velocity[_BASE:] = np.clip(self._solver.approach(error, self._closing), -_RETREAT, _RETREAT)
+        return velocity
+
+    def _solve(self, t: float, reference: WholeBodyReference, target: Array, share: float) -> Solution:
         """Fill in the tick's parameters and solve; a failed solver coasts for `_PATIENCE` ticks, then it is a fault."""
         p, state = self._parameters, self._state
         p["q"][_BASE:] = self._position
         if state is not None:
             p["q"][:_BASE] = state.base_pose
         p["v"][:] = self._velocity
-        p["fastest"][:] = self._velocity_limits[self._modes.mode]
+        p["fastest"][:] = share * self._velocity_limits[self._modes.mode]
         free = np.zeros(0, dtype=np.intp)
         if reference.hands:
             free, arms = self._aim(t, reference)
@@ -689,16 +748,21 @@ class WholeBodyController:
             memory = self._solver.yielding[SIDES.index(side)]
             admittance = self._admittances[hand.frame] = Admittance(compliance, self.config.period, memory)
         jacobian = self._kinematics.jacobian(hand.frame, state.position, state.base_pose)
-        if self._sensor is not None:
-            link = self._kinematics.forward(f"{side}_hand_link", state.position, state.base_pose)
-            point = self._kinematics.forward(hand.frame, state.position, state.base_pose)[:3, 3]
-            load = self._loads[SIDES.index(side)]
-            wrench = self._sensor.wrench(side, self._wrenches[side], link, point, load)
-        else:
-            arm = self._arm[hand.frame]
-            wrench = WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
+        wrench = self._wrench(hand.frame)
         given = jacobian[:, _BASE:] @ (state.position - self._position)
         admittance.ask(wrench, hand.wrench, given, hand.stiffness)
+
+    def _wrench(self, frame: str) -> Array:
+        """Wrench (6,) of the surroundings on a hand, odom axes, by the sensor in the wrist or the joints' efforts."""
+        assert self._state is not None
+        position, pose, side = self._state.position, self._state.base_pose, self._sides[frame]
+        if self._sensor is not None:
+            link = self._kinematics.forward(f"{side}_hand_link", position, pose)
+            point = self._kinematics.forward(frame, position, pose)[:3, 3]
+            return self._sensor.wrench(side, self._wrenches[side], link, point, self._loads[SIDES.index(side)])
+        arm = self._arm[frame]
+        jacobian = self._kinematics.jacobian(frame, position, pose)
+        return WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
 
     def _eased(self, t: float) -> float:
         """0 at the take-over of a hand, 1 from `_EASE` later."""
@@ -714,6 +778,9 @@ class WholeBodyController:
                 break
             if row < len(self._problem.pairs):
                 active.append(f"distance {self._problem.pairs[row].name}")
+            elif row >= len(solution.distance):
+                name = f"{self._wrists[row - len(solution.distance)][0]} wrist range"
+                active += [name] if name not in active else []
             else:
                 item, which = divmod(int(row) - len(self._problem.pairs), len(self._problem.watched))
                 active.append(f"distance {self._problem.watched[which].name} - environment {item}")

@@ -23,6 +23,7 @@ from bytemini_core.ros import (
     base_twist_message,
     command_qos,
     joint_command_message,
+    power_state,
     wbc_status_message,
     whole_body_reference,
 )
@@ -34,6 +35,7 @@ from rclpy.node import Node
 from std_msgs.msg import Bool, Header
 
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
+from bytemini_msgs.msg import PowerState as PowerStateMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import SetMode
@@ -42,8 +44,12 @@ from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 from wbc_controller.horizon import Preview
 from wbc_controller.latch import Latch, latch_file
+from wbc_controller.modes import OWNERS
+from wbc_controller.pace import PowerLimits
+from wbc_controller.zones import keep_out
 
 _WRENCHES = ("none", "observer", "sensor")
+_M = (-10.0, 10.0)
 _WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
 
 LOST = 0.5
@@ -63,9 +69,17 @@ class WbcNode(Node):
         config = WbcConfig(
             compliance=None if yielding == "none" else Compliance(sensor=yielding == "sensor"),
             preview=Preview() if preview else None,
+            hand_speed=_most(self, "hand_speed", "m/s that a hand moves with at most", 5.0),
+            hand_force=_most(self, "hand_force", "N that a hand pushes with before the robot holds", 500.0),
+            power=_power_limits(self),
         )
+        floor = parameter(self, "floor", -1.0, "height of a floor to keep away from (m, odom), -1 for none", bounds=_M)
+        boxes = parameter(self, "keep_out", (), "x, y, z, yaw, length, width, height (m, rad, odom) of boxes to avoid")
+        distance = parameter(self, "keep_out_distance", 0.02, "m to floor and boxes", bounds=(0.0, 0.5))
+        zones = keep_out(boxes, None if floor == -1.0 else floor, distance)
         self._senders = Senders()
         self._controller = WholeBodyController(load_robot(version), config, self._senders.gone)
+        self._controller.set_environment(zones)
         self._wrenches: dict[str, tuple[int, Array]] = {}
         self._join = StampJoin(("state", "reference"))
         self._reference: WholeBodyReference | None = None
@@ -92,6 +106,7 @@ class WbcNode(Node):
         if not self._lockstep:
             # Before the states: a sign that waits beside a state counts before the tick.
             self.create_subscription(Header, TOPIC, self._on_alive, SENSOR_QOS)
+            self.create_subscription(PowerStateMsg, "power", self._on_power, SENSOR_QOS)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
         if yielding == "sensor":
@@ -118,6 +133,14 @@ class WbcNode(Node):
 
     def _on_alive(self, message: Header) -> None:
         self._controller.alive(self._senders.part(message.frame_id), self.get_clock().now().nanoseconds / NANOSECONDS)
+
+    def _on_power(self, message: PowerStateMsg) -> None:
+        try:
+            power = power_state(message)
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        self._controller.hear_power(self.get_clock().now().nanoseconds / NANOSECONDS, power)
 
     def _on_state(self, state: RobotState) -> None:
         now = time.monotonic()
@@ -223,9 +246,42 @@ class WbcNode(Node):
             "refused": self._refused + self._status.refused,
             "solver_failed": self._controller.failed,
             "late": self._controller.late,
+            "speed_percent": 100.0 * self._controller.share,
         }
         level = Level.WARN if self._status.reason else Level.OK
         return {"": Health(level, self._status.reason, values)}
+
+
+def _most(node: Node, name: str, about: str, largest: float) -> dict[Mode, float]:
+    """A limit for each owner, 0 for none."""
+    given = {
+        mode: parameter(
+            node, f"{name}.{mode.value.lower()}", 0.0, f"{about} in {mode.value}, 0: any", (), (0.0, largest)
+        )
+        for mode in OWNERS
+    }
+    return {mode: most for mode, most in given.items() if most > 0.0}
+
+
+def _power_limits(node: Node) -> PowerLimits:
+    about = {
+        "hot": ("degrees C of the hottest actuator from which on the robot slows down", (0.0, 200.0)),
+        "too_hot": ("degrees C of the hottest actuator at which the robot rests", (0.0, 200.0)),
+        "low": ("percent of charge below which the robot slows down", (0.0, 100.0)),
+        "empty": ("percent of charge at which the robot rests", (0.0, 100.0)),
+        "high_power": ("W from which on the robot slows down", (0.0, 20000.0)),
+        "most_power": ("W at which the robot rests", (0.0, 20000.0)),
+        "high_current": ("A from which on the robot slows down", (0.0, 1000.0)),
+        "most_current": ("A at which the robot rests", (0.0, 1000.0)),
+        "slowest": ("share of the speed limits just before it rests", (0.01, 1.0)),
+        "silence": ("s without a word of the power, once heard, until the robot rests", (0.2, 60.0)),
+    }
+    default = PowerLimits()
+    given = {
+        name: parameter(node, f"power.{name}", getattr(default, name), words, (), bounds)
+        for name, (words, bounds) in about.items()
+    }
+    return PowerLimits(**given)
 
 
 def main() -> int:
