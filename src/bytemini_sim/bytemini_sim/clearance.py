@@ -132,25 +132,37 @@ class Solids:
 
     def __init__(self, solids: Iterable[Solid]) -> None:
         solids = list(solids)
-        self._groups: list[tuple[str, Array, Array, Array]] = []
+        self._groups: list[tuple[str, Array, Array, Array, Array]] = []
         for kind in sorted({solid.kind for solid in solids}):
             group = [solid for solid in solids if solid.kind == kind]
+            half = np.stack([solid.half for solid in group])
             self._groups.append(
                 (
                     kind,
                     np.stack([solid.rotation for solid in group]),
                     np.stack([solid.position for solid in group]),
-                    np.stack([solid.half for solid in group]),
+                    half,
+                    np.linalg.norm(half, axis=1),
                 )
             )
 
-    def distance(self, points: Array) -> Array:
-        """Signed distance (...) from points (..., 3) to the nearest surface; +inf without solids."""
+    def distance(self, points: Array, within: float = np.inf) -> Array:
+        """Signed distance (...) from points (..., 3) to the nearest surface; +inf without solids.
+
+        Args:
+            points: (..., 3), m.
+            within: what is further away than this (m) is of no interest and may be said to be +inf: much less work.
+        """
         flat = points.reshape(-1, 3)
         nearest = np.full(len(flat), np.inf)
-        for kind, rotation, position, half in self._groups:
-            local = np.abs(np.einsum("mji,mnj->mni", rotation, flat[None] - position[:, None]))
-            nearest = np.minimum(nearest, _distance(kind, local, half[:, None]).min(axis=0))
+        squares = np.einsum("ni,ni->n", flat, flat)
+        for kind, rotation, position, half, bound in self._groups:
+            apart = squares - 2.0 * (position @ flat.T) + np.einsum("mi,mi->m", position, position)[:, None]
+            solid, point = np.nonzero(apart < (within + bound[:, None]) ** 2)
+            if not len(solid):
+                continue
+            local = np.abs(np.einsum("kji,kj->ki", rotation[solid], flat[point] - position[solid]))
+            np.minimum.at(nearest, point, _distance(kind, local, half[solid]))
         return nearest.reshape(points.shape[:-1])
 
 

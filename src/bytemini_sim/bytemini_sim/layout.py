@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,9 @@ OBJECT_GAP = 0.055
 """Least free space between two objects, m: an open finger is 0.026 m thick."""
 CONTAINER_GAP = 0.060
 """Least free space between a container and anything else, m."""
+
+_FINGER_ROOM = 0.048
+"""What a finger takes beside a thing, m: 0.026 itself, opened by 0.009 beyond the thing, 0.010 of clearance."""
 
 _REST = 5e-4  # things start this high above the table, m, and settle
 _MAX_TRIES = 5000
@@ -100,11 +103,14 @@ def scatter(
 ) -> tuple[Placed, ...] | None:
     """Lay things side by side into a basket, turned so that an arm reaches them; None where they did not fit this time.
 
+    Between things and walls is room for fingers on the things' narrower sides; and where they are not laid square, of
+    two things at least one has it next to the other: so they can be taken out one after the other.
+
     Args:
         rng: source of chance.
         items: what to lay down.
         basket: where; not turned.
-        least: least free space between things, and to the walls, m.
+        least: least free space between things, and to the walls on the longer sides, m.
         square: turn them by quarters only: more of them fit.
     """
     x, y, z = basket.position
@@ -112,18 +118,22 @@ def scatter(
     high = np.array([x, y]) + np.array(basket.item.inner[:2]) / 2
     floor = z - basket.item.size[2] / 2 + basket.item.floor
     standing: list[Placed] = []
-    outlines: list[_Rectangle] = []
+    outlines: list[tuple[_Rectangle, _Rectangle]] = []
     for item in sorted(items, key=lambda item: -item.radius):
         for u, v, turn in rng.uniform((low[0], low[1], -math.pi), (high[0], high[1], math.pi), (200, 3)).tolist():
             yaw = round(turn / (math.pi / 2)) * math.pi / 2 if square else turn
             placed = Placed(item, (u, v, floor + item.size[2] / 2 + _REST), yaw)
-            outline = _rectangle(placed)
-            reach_x = abs(outline.c) * outline.a + abs(outline.s) * outline.b + least
-            reach_y = abs(outline.s) * outline.a + abs(outline.c) * outline.b + least
+            outline, fingers = _rectangle(placed), _with_fingers(placed)
+            reach_x = max(abs(r.c) * r.a + abs(r.s) * r.b for r in (outline.grown(least), fingers))
+            reach_y = max(abs(r.s) * r.a + abs(r.c) * r.b for r in (outline.grown(least), fingers))
             inside = low[0] + reach_x <= u <= high[0] - reach_x and low[1] + reach_y <= v <= high[1] - reach_y
-            if inside and _headings(placed) and all(outline.gap(other) >= least for other in outlines):
+            apart = all(
+                outline.gap(other) >= least and (square or max(outline.gap(theirs), fingers.gap(other)) >= 0.0)
+                for other, theirs in outlines
+            )
+            if inside and apart and _headings(placed):
                 standing.append(placed)
-                outlines.append(outline)
+                outlines.append((outline, fingers))
                 break
         else:
             return None
@@ -182,10 +192,22 @@ class _Rectangle:
             abs(other.c * dy - other.s * dx) - other.b - ss * self.a - cc * self.b,
         )
 
+    def grown(self, margin: float) -> _Rectangle:
+        """The rectangle with a margin on all sides, m."""
+        return replace(self, a=self.a + margin, b=self.b + margin)
+
     def nearest(self, x: float, y: float, ux: float, uy: float) -> float:
         """How far along the direction (ux, uy) from (x, y) the rectangle begins, m."""
         middle = (self.x - x) * ux + (self.y - y) * uy
         return middle - abs(self.c * ux + self.s * uy) * self.a - abs(self.c * uy - self.s * ux) * self.b
+
+
+def _with_fingers(placed: Placed) -> _Rectangle:
+    """Its outline with room for the fingers of a hand on both of the narrower sides."""
+    outline = _rectangle(placed)
+    if outline.a <= outline.b:
+        return replace(outline, a=outline.a + _FINGER_ROOM)
+    return replace(outline, b=outline.b + _FINGER_ROOM)
 
 
 def _rectangle(placed: Placed) -> _Rectangle:

@@ -78,6 +78,15 @@ def build_model(
     return spec.compile()
 
 
+def robot_mjcf(robot: RobotModel) -> str:
+    """The robot alone as MJCF, its shapes named: for other simulations than this one (tools/check_robosuite.py)."""
+    spec = _robot_spec(robot).copy()
+    for i, geom in enumerate(spec.geoms):
+        geom.name = geom.name or f"{geom.parent.name}_{i}"
+    spec.compile()
+    return str(spec.to_xml())
+
+
 @cache
 def _robot_spec(robot: RobotModel) -> mujoco.MjSpec:
     """The robot alone, ready to be copied into scenes (RobotModel hashes by identity, and load_robot is cached)."""

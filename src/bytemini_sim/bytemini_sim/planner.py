@@ -41,6 +41,8 @@ CLEAR_FREE = 0.025
 """Kept from everything on the longer ways (m)."""
 CLEAR_SELF = 0.06
 """Kept from the trunk and the resting arm: further than where the controller would begin to intervene (m)."""
+FAR = 0.25
+"""What is further from a sphere's centre (m) is not looked at: all that is kept, and more than a sphere's radius."""
 HELD_SLACK = 0.014
 """What the sphere model of a held object is too large by, near enough (m)."""
 
@@ -55,6 +57,8 @@ PLACES = 50
 BASE_LOWER = np.array([-0.28, -0.24, -0.70])
 BASE_UPPER = np.array([0.04, 0.24, 0.70])
 """Where the expert may park the base: x, y, yaw (m, rad) in the scene, which is laid out for 0; clear of the table."""
+SPOTS = 9
+"""At how many spots of a container ways to put something down are looked for at once."""
 DEEP = 0.20
 """What is deeper (m) is filled from its rim."""
 ROOMY = 0.14
@@ -131,6 +135,7 @@ class Drops:
     """Ways to let an object go in a container: hand `rotation` (n, 3, 3), `tcp` and, clear of the rim, `above` (n, 3).
 
     `cost` (n,): 0 best. `central` (n,): over the container's middle. `level` (n,): 0 at its floor, 2 over its rim.
+    `spot` (n,): number of the spot it is over.
     """
 
     rotation: Array
@@ -139,6 +144,7 @@ class Drops:
     cost: Array
     central: NDArray[np.bool_]
     level: NDArray[np.int_]
+    spot: NDArray[np.int_]
 
 
 @dataclass(frozen=True)
@@ -274,15 +280,15 @@ class Planner:
 
         # Pads that meet another part before the one they are meant for would slip off it.
         nearly = spheres(grasps.width / 2 + 0.006)
-        meant = (itself.distance(nearly) - hand.radius).min(axis=1) >= 0.0045
+        meant = (itself.distance(nearly, FAR) - hand.radius).min(axis=1) >= 0.0045
         for opening in (narrow, wide):
             points = spheres(opening)
             left, room = np.flatnonzero(meant), np.full(len(grasps), np.inf)
             for back in np.linspace(0.0, STANDOFF, 6):  # the whole way in: a mug's handle is no obstacle at its end
                 shifted = points[left] - back * grasps.approach[left, None]
-                free = (itself.distance(shifted) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
+                free = (itself.distance(shifted, FAR) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
                 left, shifted = left[free], shifted[free]
-                room[left] = np.minimum(room[left], (solids.distance(shifted) - hand.radius).min(axis=1))
+                room[left] = np.minimum(room[left], (solids.distance(shifted, FAR) - hand.radius).min(axis=1))
                 left = left[room[left] >= CLEAR]
             # Wide open where that leaves as much room as it takes, or no less than with the fingers half closed.
             better = left[(room[left] >= CLEAR_GOOD) | (openings[left] == 0.0) | (room[left] >= gap[left])]
@@ -331,7 +337,7 @@ class Planner:
         for side in SIDES:
             _, (points, radius) = self._own(side, round(room.lift, 3))
             placed = to_scene(np.broadcast_to(points, (len(bases), *points.shape)), bases)
-            gap = min(gap, float((room.solids.distance(placed) - radius).min()))
+            gap = min(gap, float((room.solids.distance(placed, FAR) - radius).min()))
         return gap
 
     def _reachable(
@@ -445,34 +451,46 @@ class Planner:
         """
         room = room_of(scene, held.item.name, lift)
         mover = Mover(side, opening, carried(held.item, held.offset, held.rotation))
-        drops = self._drops(scene, container, held, side, arm_posture, base, lift)
-        middle = np.flatnonzero(drops.central)
-        best = middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
-        ways = np.stack([drops.tcp, drops.above], axis=1)[best]
-        tries = 0
-        aims = (drops.rotation[best], ways, drops.cost[best])
         grid = _shifted(_STANDS[0], float(container.pose[1]))
-        for stand in self._stands(grid, base, *aims, (side,), room):
-            for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
-                tries += 1
-                if tries > PLACES:
-                    return None
-                found = self._place(mover, drops, index, swivel, q, arm_posture, base, stand, room)
-                if found is not None:
-                    return found
+        spots, price = self._spots(scene, container, held)
+        tries = 0
+        for part in range(0, len(spots), SPOTS):
+            some = slice(part, part + SPOTS)
+            drops = self._drops(container, held, side, arm_posture, base, lift, spots[some], price[some])
+            ways = np.stack([drops.tcp, drops.above], axis=1)
+            for aims in self._aims(drops):
+                stands = self._stands(grid, base, drops.rotation[aims], ways[aims], drops.cost[aims], (side,), room)
+                for stand in stands:
+                    for index, swivel, q in self._droppable(drops, side, stand, arm_posture, lift):
+                        tries += 1
+                        if tries > PLACES:
+                            return None
+                        found = self._place(mover, drops, index, swivel, q, arm_posture, base, stand, room)
+                        if found is not None:
+                            return found
+                if stands:
+                    break
         return None
+
+    @staticmethod
+    def _aims(drops: Drops) -> Iterator[NDArray[np.intp]]:
+        """Drops for which a place to stand is looked for: the best over the middle; if it cannot be reached, of all."""
+        middle = np.flatnonzero(drops.central)
+        yield middle[np.argsort(drops.cost[middle], kind="stable")[:40]]
+        yield np.array(_best_per_group(drops.cost, drops.spot, 5))
 
     def _drops(
         self,
-        scene: SceneState,
         container: SceneObject,
         held: Held,
         side: str,
         start: Array,
         base: Array,
         lift: float,
+        spots: Array,
+        price: Array,
     ) -> Drops:
-        """Ways to hold an object over and in a container, reachable or not."""
+        """Ways to hold an object over and in a container at some spots (n, 2) and their price, reachable or not."""
         frame, middle = quaternion_matrix(container.pose[3:]), np.asarray(container.pose[:3])
         inside = inside_of(container)
         rim = middle[2] + container.size[2] / 2
@@ -480,7 +498,6 @@ class Planner:
         now = self.arms[side].forward(start, lift)["tcp"][0]
         pitch = np.arcsin(np.clip(now[2, 2], -1, 1))
         elevations = np.clip(pitch + np.radians([-16.0, -8.0, 0.0, 8.0, 16.0]), np.radians(20), np.radians(75))
-        spots, price = self._spots(scene, container, held)
         # Into what is deeper than a hand is long things are dropped from its rim.
         levels = np.arange(3) if rim - bottom <= DEEP else np.array([2])
         h, e, spot, level = (
@@ -497,13 +514,13 @@ class Planner:
         above = tcp.copy()
         above[:, 2] += np.maximum(rim + 0.030 + hang - centre[:, 2], 0.0)
         cost = 0.8 * level + price[spot] + 1.0 * np.abs(e - pitch)
-        return Drops(R, tcp, above, cost, price[spot] <= price.min() + 0.1, level)
+        return Drops(R, tcp, above, cost, price[spot] <= price.min() + 0.1, level, spot)
 
     @staticmethod
     def _spots(scene: SceneState, container: SceneObject, held: Held) -> tuple[Array, Array]:
         """Places (n, 2) in a container's frame to put something, and what each costs (n,): its middle while empty.
 
-        Where things lie in it already, the places with the most room around them.
+        Where things lie in it already, the places with the most room around them first.
         """
         inside, frame = inside_of(container), quaternion_matrix(container.pose[3:])
         others = [
@@ -519,7 +536,7 @@ class Planner:
         half = np.maximum(inside.size[:2] / 2 * (np.sqrt(0.5) if inside.round else 1.0) - 0.055, 0.0)
         grid = np.stack(np.meshgrid(*(np.linspace(-h, h, 6) for h in half), indexing="ij"), axis=-1).reshape(-1, 2)
         room = np.linalg.norm(grid[:, None] - np.array(others), axis=-1).min(axis=1)
-        best = np.argsort(-np.minimum(room, ROOMY), kind="stable")[:9]
+        best = np.argsort(-np.minimum(room, ROOMY), kind="stable")[: 3 * SPOTS]
         return grid[best], 12.0 * np.maximum(ROOMY - room[best], 0.0)
 
     def _droppable(
@@ -674,9 +691,9 @@ class Planner:
         local = np.concatenate([points for points, _ in placed.values()], axis=1)
         radius = np.concatenate([radius for _, radius in placed.values()])
         trunk, rest = self._own(_other(side), round(lift, 3))
-        if (trunk.distance(local) - radius).min() < CLEAR_SELF:
+        if (trunk.distance(local, FAR) - radius).min() < CLEAR_SELF:
             return -np.inf
-        if (np.linalg.norm(local[:, :, None] - rest[0], axis=-1) - radius[:, None] - rest[1]).min() < CLEAR_SELF:
+        if (_apart(local, rest[0]) - radius[:, None] - rest[1]).min() < CLEAR_SELF:
             return -np.inf
         if mover.held is not None:
             hand, tcp = self.arms[side].forward(q, lift)["tcp"]
@@ -686,7 +703,7 @@ class Planner:
         points = to_scene(local, bases)
         if (points[..., 2] - radius).min() < room.floor + CLEAR_NEAR:
             return -np.inf
-        return float((room.solids.distance(points) - radius).min())
+        return float((room.solids.distance(points, FAR) - radius).min())
 
     def _own(self, side: str, lift: float) -> tuple[Solids, tuple[Array, Array]]:
         """What of the robot does not move: the trunk's solids, and spheres (n, 3), (n,) of an arm at rest."""
@@ -710,6 +727,12 @@ def to_scene(points: Array, bases: Array) -> Array:
     turned = points @ np.swapaxes(rotation_z(bases[:, 2]), -1, -2)
     turned[..., :2] += bases[:, None, :2]
     return np.asarray(turned)
+
+
+def _apart(points: Array, others: Array) -> Array:
+    """Distances (..., n, m) between points (..., n, 3) and others (m, 3)."""
+    squares = np.einsum("...i,...i->...", points, points)[..., None] + np.einsum("mi,mi->m", others, others)
+    return np.asarray(np.sqrt(np.maximum(squares - 2.0 * (points @ others.T), 0.0)))
 
 
 def _dense(path: Array) -> Array:

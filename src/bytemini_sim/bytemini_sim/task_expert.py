@@ -152,6 +152,8 @@ class TaskExpert:
         if self.single.phase == "done":
             if goal in self._left:
                 self._left.remove(goal)
+            for name in self._tries:  # what was in its way may be gone now
+                self._tries[name] = min(self._tries[name], TRIES - 1)
             if not self._left:
                 return chunk
         elif self._tries[goal[0]] >= TRIES and all(self._tries[name] >= TRIES for name, _ in self._left):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Of scenes and scores: raised whenever the same seed no longer means the same scene or score."""
 
 
