@@ -30,6 +30,7 @@ setup(
             "latency = bytemini_sim.bench_latency:main",
             "eval = bytemini_sim.bench_eval:main",
             "faults = bytemini_sim.bench_faults:main",
+            "estop = bytemini_sim.bench_estop:main",
         ],
     },
 )

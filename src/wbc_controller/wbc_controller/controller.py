@@ -54,6 +54,8 @@ _SPREADS = 0.05  # s for which the preview believes that a yielding hand goes on
 _LASTING = 0.1  # s for which the preview believes in a reference's acceleration
 _STICTION = 0.01  # rad/s, m/s: dry friction turns over within it
 _PUSHED = 4  # ticks in a row that a hand may push too hard: an impact's edge is the observer's, not the hand's
+_SLIGHT = 0.1  # m: a push at its limit makes a moment of this lever at least
+_NEARLY, _OLD = 0.7, 4  # share of a hand's speed limit, and ticks, up to which its Jacobian need not be of this tick
 _RETREAT = 0.3  # rad/s, m/s: with which what pushed too hard gives way
 _PATIENCE = 3  # ticks that a failed solver may coast on its last velocity
 
@@ -167,6 +169,8 @@ class WholeBodyController:
         elif compliance is not None or self.config.hand_force:
             gain = (compliance or Compliance()).observer
             self._observer = WrenchObserver(robot, self._kinematics, gain, self.config.period)
+        self._jacobians: list[Array] = []
+        self._age = _OLD
         self._pushed = 0
         self._retreat: Array | None = None  # joints, where the hand pushed no more than it may
         self._sides = dict(zip(frames.hands, SIDES, strict=True))
@@ -434,8 +438,12 @@ class WholeBodyController:
         if most is None or self._state is None:
             self._pushed = 0
             return ""
-        forces = {side: float(np.linalg.norm(self._wrench(frame)[:3])) for frame, side in self._sides.items()}
-        side, force = max(forces.items(), key=lambda item: item[1])
+        forces = {
+            side: float(np.linalg.norm(self._wrench(frame)[:3]))
+            for frame, side in self._sides.items()
+            if self._sensor is not None or np.linalg.norm(self._external[self._arm[frame] - _BASE]) > _SLIGHT * most
+        }
+        side, force = max(forces.items(), key=lambda item: item[1], default=("", 0.0))
         self._pushed = self._pushed + 1 if force > most else 0
         if self._pushed < _PUSHED:
             return ""
@@ -516,9 +524,7 @@ class WholeBodyController:
             active += self._bound(solution)
         active += [name for name in self._limit_wrists(velocity, low, high) if name not in active]
         if solution is not None and (most := self.config.hand_speed.get(self._modes.mode)) is not None:
-            q = self._parameters["q"]
-            hands = [self._kinematics.jacobian(frame, q[_BASE:], q[:_BASE])[:3] for frame in self._hands]
-            velocity, slowed = slow_hands(hands, velocity, low, high, most)
+            velocity, slowed = slow_hands(self._hand_jacobians(velocity, most), velocity, low, high, most)
             if slowed:
                 self._limit_wrists(velocity, low, high)
                 active.append("hand speed")
@@ -555,6 +561,15 @@ class WholeBodyController:
                 velocity[p], velocity[r] = given
                 changed.append(f"{side} wrist range")
         return changed
+
+    def _hand_jacobians(self, velocity: Array, most: float) -> list[Array]:
+        """Linear Jacobians (3, 3 + n) of the hands; those of a few ticks ago where no hand comes near its limit."""
+        self._age += 1
+        fast = any(np.linalg.norm(jacobian @ velocity) > _NEARLY * most for jacobian in self._jacobians)
+        if fast or self._age >= _OLD:
+            q, self._age = self._parameters["q"], 0
+            self._jacobians = [self._kinematics.jacobian(frame, q[_BASE:], q[:_BASE])[:3] for frame in self._hands]
+        return self._jacobians
 
     def _giving_way(self) -> Array:
         """Velocity of the next tick without an owner: to rest, or back to where the hand pushed no more than it may."""

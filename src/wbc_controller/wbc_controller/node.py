@@ -52,7 +52,7 @@ _WRENCHES = ("none", "observer", "sensor")
 _M = (-10.0, 10.0)
 _WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
 
-LOST = 0.5
+LOST = 2.0
 """Seconds of the machine's clock without a robot state after which the owner has lost the robot, whatever the stamps
 say: simulated time stands still with the simulator."""
 

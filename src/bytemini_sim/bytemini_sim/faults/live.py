@@ -82,7 +82,7 @@ class Heard:
     modes: list[tuple[float, float, str, str]] = field(default_factory=list)
     holding: list[tuple[float, float, bool]] = field(default_factory=list)
     speeds: list[tuple[float, float, float, float]] = field(default_factory=list)
-    commands: list[tuple[float, Array]] = field(default_factory=list)
+    commands: list[tuple[float, float, Array]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class LiveStack:
             self.heard.speeds.append((time.monotonic(), self.stamp / NANOSECONDS, self.speed, share))
 
     def _on_command(self, message: JointCommandMsg) -> None:
-        self.heard.commands.append((stamp_of(message) / NANOSECONDS, np.array(message.velocity)))
+        self.heard.commands.append((time.monotonic(), stamp_of(message) / NANOSECONDS, np.array(message.velocity)))
 
     # Waiting
 
@@ -221,12 +221,16 @@ class LiveStack:
 
     def begin(self) -> None:
         """A fresh scene and a task; returns when the robot moves."""
-        for mode in (Mode.ESTOP, Mode.HOLD):
-            self.request(mode)
+        self.stop()
         answer = self.call(self._reset, ResetWorld.Request(task="pick_place", setting="basic", seed=self.seed))
         self._instruction = answer.instruction
         self.spin(0.3)
         self.go()
+
+    def stop(self) -> None:
+        """Stop whatever goes on, and reset."""
+        for mode in (Mode.ESTOP, Mode.HOLD):
+            self.request(mode)
 
     def go(self) -> None:
         """The task, given again until the robot moves: what was started anew may still be looking around.
@@ -258,7 +262,10 @@ class LiveStack:
         self.heard, self._began, self._stamp = Heard(), time.monotonic(), self.stamp / NANOSECONDS
 
     def strike(self, fault: LiveFault) -> FaultReport:
-        """Let it happen to the moving robot; see the module."""
+        """Let it happen to the moving robot; see the module.
+
+        Times to hold are of the machine's clock, times to rest of the robot's.
+        """
         self.begin()
         before = self.violations()
         self.until(lambda: self.mode == Mode.POLICY and self.speed > MOVING, "the robot to move")
@@ -292,7 +299,7 @@ class LiveStack:
             name=fault.name,
             seed=self.seed,
             time_to_hold_ms=None if hold is None else 1e3 * (hold[0] - began),
-            reaction_ms=None if rest is None else rest,
+            time_to_rest_ms=rest,
             limit_violations=max(0, self.violations() - before),
             max_speed_ratio=max((share for *_, share in heard.speeds), default=0.0),
             max_acceleration_ratio=_acceleration(heard.commands, self.robot.acceleration),
@@ -308,10 +315,10 @@ def _hold(heard: Heard, began: float) -> tuple[float, str] | None:
     return min(says, default=None)
 
 
-def _acceleration(commands: list[tuple[float, Array]], limits: Array) -> float:
+def _acceleration(commands: list[tuple[float, float, Array]], limits: Array) -> float:
     """Largest commanded acceleration over its limit, between commands of successive ticks."""
     worst = 0.0
-    for (t0, v0), (t1, v1) in itertools.pairwise(commands):
+    for (_, t0, v0), (_, t1, v1) in itertools.pairwise(commands):
         if 0.004 < t1 - t0 < 0.006 and v0.shape == v1.shape == limits.shape:
             worst = max(worst, float((np.abs(v1 - v0) / (t1 - t0) / limits).max()))
     return worst

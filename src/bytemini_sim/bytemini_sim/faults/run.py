@@ -49,8 +49,9 @@ REST_SECONDS = 0.2
 class FaultReport:
     """What came of a fault.
 
-    `time_to_hold_ms`: from its beginning until the robot rests, None if it went on. `reaction_ms`: until the controller
-    or the driver began to hold, None if neither did. `limit_violations`: of the simulated robot. `max_*_ratio`: the
+    `time_to_hold_ms`: from its beginning until the controller or the driver held, None if neither did.
+    `time_to_rest_ms`: until the robot rests, None if it went on. `limit_violations`: of the simulated robot.
+    `max_*_ratio`: the
     largest speed and acceleration of a joint from the fault on, over its limit (acceleration: commanded). `recovered`:
     it moved again afterwards. `reason`: the controller's word.
     """
@@ -58,7 +59,7 @@ class FaultReport:
     name: str
     seed: int
     time_to_hold_ms: float | None
-    reaction_ms: float | None
+    time_to_rest_ms: float | None
     limit_violations: int
     max_speed_ratio: float
     max_acceleration_ratio: float
@@ -102,8 +103,8 @@ class FaultRun:
         return FaultReport(
             name=fault.name,
             seed=self._seed,
-            time_to_hold_ms=None if rest is None else rest * tick,
-            reaction_ms=None if reaction is None else reaction * tick,
+            time_to_hold_ms=None if reaction is None else reaction * tick,
+            time_to_rest_ms=None if rest is None else rest * tick,
             limit_violations=self._world.limits.total - before,
             max_speed_ratio=float(np.max(loop.log.since(ticks(BEGIN)).speed_ratio)),
             max_acceleration_ratio=float(np.max(loop.log.since(ticks(BEGIN)).acceleration_ratio)),
@@ -197,6 +198,8 @@ class _Loop:
             reference = self._optimizer.sample(clock)
             for arrived in _admitted(lambda: fault.reference(reference)):
                 self._reference = arrived
+        if "policy" in fault.alive:
+            self.controller.alive("policy", clock / NANOSECONDS)
         if "controller" in fault.alive:
             fault.operator(self.controller, self._tick)
             for state in states:

@@ -1,0 +1,111 @@
+"""`./bytemini bench estop`: how long an emergency stop takes, from whoever presses it to the robot's standstill.
+
+The stack runs in real time with the panel; the robot is at a task. The clock starts when the press is sent, and stops
+at the first status of the controller that says ESTOP (from that tick on the commands brake at the full acceleration
+limit), and at the first command that moves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import ssl
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bytemini_core.errors import UserError
+from bytemini_core.types import Mode
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bytemini_sim.faults.live import LiveStack
+
+PORT = 8479
+WAYS = ("topic", "service", "panel")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Press it often, in every way, and print how long it took."""
+    parser = argparse.ArgumentParser(prog="bytemini bench estop", description=__doc__)
+    parser.add_argument("--count", type=int, default=10, help="presses in each way (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=None, help="write the times here")
+    arguments = parser.parse_args(argv)
+    if arguments.count < 1:
+        raise UserError("expected at least 1 press")
+    times = measure(arguments.count)
+    table = Table(box=box.SIMPLE, title=f"{arguments.count} presses each, median and largest, ms")
+    for title in ("pressed by", "until ESTOP", "until nothing is commanded to move"):
+        table.add_column(title, justify="right")
+    for way, runs in times.items():
+        seen = np.array(runs)
+        table.add_row(way, *(f"{np.median(column):.0f}, {column.max():.0f}" for column in seen.T))
+    Console().print(table)
+    if arguments.json is not None:
+        names = ("estop_ms", "zero_ms")
+        report = {way: [dict(zip(names, run, strict=True)) for run in runs] for way, runs in times.items()}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure(count: int) -> dict[str, list[tuple[float, float]]]:
+    """(ms until ESTOP, ms until zero) of every press, by the way it was pressed."""
+    from bytemini_sim.faults.live import LiveStack
+
+    logs = Path(tempfile.mkdtemp(prefix="bytemini-estop-"))
+    os.environ["XDG_CONFIG_HOME"] = str(logs / "config")
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    with LiveStack(0, logs, panel=True, panel_port=PORT) as stack:
+        presses = _presses(stack)
+        stack.begin()
+        for index in track(range(count * len(WAYS)), "presses", transient=True):
+            way = WAYS[index % len(WAYS)]
+            stack.until(lambda: stack.mode == Mode.POLICY and stack.speed > 0.1, "the robot to move")
+            stack.mark()
+            began = time.monotonic()
+            presses[way]()
+            stack.until(lambda: stack.mode == Mode.ESTOP, "ESTOP")
+            stack.until(lambda since=began: bool(_zero(stack, since)), "standstill")  # type: ignore[misc]
+            stopped = next(at for at, _, mode, _ in stack.heard.modes if at >= began and mode == Mode.ESTOP)
+            times[way].append((1e3 * (stopped - began), 1e3 * (_zero(stack, began)[0] - began)))
+            stack.begin()
+    return times
+
+
+def _zero(stack: LiveStack, began: float) -> list[float]:
+    """When commands arrived that move nothing."""
+    return [at for at, _, velocity in stack.heard.commands if at >= began and not velocity.any()]
+
+
+def _presses(stack: LiveStack) -> dict[str, Callable[[], Any]]:
+    from bytemini_core.ros import LATCHED_QOS
+    from bytemini_core.web import certificate, pairing_token
+    from std_msgs.msg import Bool
+
+    from bytemini_msgs.srv import SetMode
+
+    publisher = stack.node.create_publisher(Bool, "estop", LATCHED_QOS)
+    stack.until(lambda: publisher.get_subscription_count() > 0, "who listens to estop")
+    client = stack.node.create_client(SetMode, "wbc/set_mode")
+    stack.until(client.service_is_ready, "wbc/set_mode")
+    trust = ssl.create_default_context(cafile=str(certificate().chain))
+    headers = {"Authorization": f"Bearer {pairing_token()}"}
+    page = urllib.request.Request(f"https://localhost:{PORT}/api/estop", method="POST", headers=headers)
+
+    def press_page() -> None:
+        with urllib.request.urlopen(page, context=trust, timeout=10.0) as answer:
+            answer.read()
+
+    return {
+        "topic": lambda: publisher.publish(Bool(data=True)),
+        "service": lambda: client.call_async(SetMode.Request(mode=Mode.ESTOP.value)),
+        "panel": press_page,
+    }
