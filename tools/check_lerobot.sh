@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Read a dataset with the real lerobot loader: ./tools/check_lerobot.sh [DIR] [--json FILE]
+# Read a dataset with the real lerobot loader: ./tools/check_lerobot.sh [DIR] [--json FILE], or --install and no more
 #
 # DIR: a dataset of ours; without it one is written, whose pictures are known, so that the error of the codec is told.
 # The loader has a Python environment of its own (.setup/lerobot, made at first use, about a minute, network needed):
@@ -43,6 +43,7 @@ if [ ! -f "$ready" ]; then
         exit 3
     fi
 fi
+[ "${1:-}" != --install ] || exit 0
 # Nothing of the stack's own environment may stand in for what this one has; of ours only what needs no ROS.
 unset PYTHONHOME LD_LIBRARY_PATH
 export PYTHONPATH=$root/src/bytemini_core:$root/src/bytemini_data HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1

@@ -114,10 +114,14 @@ def load_plan(path: str | Path) -> Plan:
         raise PlanError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise PlanError(f"{path} holds no mapping, expected keys like actions, objects, destinations, episodes")
+    from bytemini_data.schedule import Scheduler
+
     try:
-        return parse_plan(raw)
+        plan = parse_plan(raw)
+        Scheduler(plan)  # refuses quotas that cannot be met
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
+    return plan
 
 
 def parse_plan(raw: Mapping[str, Any]) -> Plan:

@@ -194,7 +194,13 @@ def test_malformed_plans_are_refused_by_field(change, says):
 
 def test_a_plan_file_is_named_in_its_errors(tmp_path):
     path = tmp_path / "plan.yaml"
-    for text, says in (("a: [", "no YAML"), ("[]", "holds no mapping"), ("episodes: 3", "actions: expected")):
+    greedy = "{episodes: 3, actions: [wave], objects: [cup], quotas: [{objects: cup, min: 4}]}"
+    for text, says in (
+        ("a: [", "no YAML"),
+        ("[]", "holds no mapping"),
+        ("episodes: 3", "actions: expected"),
+        (greedy, "quotas 1: "),
+    ):
         path.write_text(text)
         with pytest.raises(PlanError, match=says) as caught:
             load_plan(path)

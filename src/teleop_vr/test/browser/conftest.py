@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playw
 HERE = Path(__file__).parent
 ROOT = Path(os.environ.get("BYTEMINI_ROOT", HERE.parents[3]))
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+TEST_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 SOFTWARE_GRAPHICS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 EYES = {"width": 480, "height": 240}
 """Size of the page, px: graphics are computed on the processor, and both eyes fit in this at full frame rate."""
@@ -59,7 +60,8 @@ def chromium() -> Iterator[Browser]:
     sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=[*sandbox, *SOFTWARE_GRAPHICS])
+            flags = [*sandbox, *SOFTWARE_GRAPHICS, *TEST_CAMERA]
+            browser = playwright.chromium.launch(executable_path=path, args=flags)
         except Error as error:
             pytest.skip(f"Chromium does not start here: {str(error).splitlines()[0]}")
         yield browser
