@@ -11,10 +11,12 @@ DT = 0.005
 
 
 class Bench:
-    """A robot whose joints and base do at once what they are told, and a watch on every limit."""
+    """A robot whose joints do at once what they are told, and whose base does after `lag` s; a watch on every limit."""
 
-    def __init__(self, robot: RobotModel, config: WbcConfig | None = None) -> None:
+    def __init__(self, robot: RobotModel, config: WbcConfig | None = None, lag: float = 0.0) -> None:
         self.robot = robot
+        self._follow = DT / max(lag, DT)
+        self._twist = np.zeros(3)
         self.controller = WholeBodyController(robot, config)
         self.position = robot.home.copy()
         self.base = np.zeros(3)
@@ -56,7 +58,8 @@ class Bench:
         self._watch(command)
         joint = command.joint
         cos, sin = np.cos(self.base[2]), np.sin(self.base[2])
-        vx, vy, wz = joint.base_twist
+        self._twist += self._follow * (joint.base_twist - self._twist)
+        vx, vy, wz = self._twist
         self.base = self.base + DT * np.array((cos * vx - sin * vy, sin * vx + cos * vy, wz))
         self.position = joint.position.copy()
         self.tick += 1

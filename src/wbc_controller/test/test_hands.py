@@ -86,6 +86,25 @@ def test_hand_target_far_off_is_reached_gently(bench) -> None:
     assert distance(bench, "right_tcp", goal) < 1e-3
 
 
+@pytest.mark.parametrize("axis", [(0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)])
+def test_hand_turned_beyond_its_wrists_range_comes_to_rest(make_bench, axis: tuple[float, float, float]) -> None:
+    """The other joints must not count on a wrist that cannot turn on: with a base that lags they would never rest."""
+    bench = make_bench(load_robot("v1"), lag=0.06)
+    bench.controller.request_mode(Mode.TELEOP)
+    begin = present(bench, "right_tcp")
+    base = BaseReference(np.zeros(3), np.zeros(3))
+    fastest = 0.0
+    for k in range(1200):
+        goal = Target(exponential(min(1.1, 0.004 * k) * np.array(axis)) @ begin.rotation, begin.position, np.zeros(6))
+        command = bench.step(bench.reference(source=Mode.TELEOP, hands=(hand("right_tcp", goal),), base=base))
+        if k > 900:
+            fastest = max(fastest, float(np.abs(command.joint.velocity).max()))
+    assert "right wrist range" in command.status.active
+    assert "right_tcp" in command.status.sacrificed
+    assert fastest < 0.01
+    assert not bench.violations
+
+
 def test_named_joints_and_base_go_with_a_hand(bench) -> None:
     bench.controller.request_mode(Mode.TELEOP)
     goal = present(bench, "left_tcp")

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel, load_robot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wbc_controller.hands import exponential
 from wbc_controller.model import robot_problem
 from wbc_controller.solver import CompiledTick, CompilerError, FallbackTick, compile_shared, make_solver
+from wbc_controller.viability import stopping_distance, stopping_speed
 
 BOX = np.array([[1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0.7, 0.0, 0.6, 0.2, 0.4, 0.02, 0.01]])
 
@@ -81,3 +86,35 @@ def test_environment_of_the_wrong_shape_is_refused(items: np.ndarray) -> None:
     solver, _ = make_solver(robot_problem(load_robot("v1"), 0.005))
     with pytest.raises(ValueError, match="environment"):
         solver.surround(0.02, items)
+
+
+@functools.cache
+def tangent_solver() -> FallbackTick:
+    return FallbackTick(robot_problem(load_robot("v1"), 0.005))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_tangents_of_the_wrists_disc_cut_off_nothing_viable(seed: int) -> None:
+    """Whatever can still stop inside the disc, by its definition, keeps every tangent; what leaves it fast does not."""
+    robot, rng = load_robot("v1"), np.random.default_rng(seed)
+    problem = robot_problem(robot, 0.005)
+    solver = tangent_solver()
+    fill(solver, problem, robot, rng, False)
+    p = {name: solver.parameters[where] for name, where in problem.layout.fields.items()}
+    a, b = problem.body.discs[0]
+    limit = float(min(p["hardest"][a], p["hardest"][b]))
+    q = problem.body.tilt * np.sqrt(rng.uniform()) * exponential(np.array((0, 0, rng.uniform(-9, 9))))[:2, 0]
+    p["q"][[a, b]] = q
+    solver.solve()
+    mine = np.flatnonzero(np.array(problem.tangent_discs) == 0)
+    rows = solver.tangents[mine]
+    for v in rng.normal(size=(20, 2)) * rng.uniform(0.0, 6.0):
+        speed = float(np.hypot(*v))
+        stop = q + stopping_distance(speed, limit, 0.005) * v / speed
+        if np.hypot(*stop) <= problem.body.tilt:
+            assert (-rows[:, :2] @ v >= rows[:, 2] - 1e-9).all()
+    outward = q / np.hypot(*q)
+    room = problem.body.tilt - np.hypot(*q)
+    too_fast = 1.01 * stopping_speed(np.float64(room), np.float64(limit), 0.005) + 1e-6
+    assert (-rows[:, :2] @ (too_fast * outward) < rows[:, 2]).any()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import casadi as ca
 import numpy as np
-from bytemini_core.types import Array
+from bytemini_core.types import SIDES, Array
 from bytemini_description.robot import RobotModel
 
 from .graph import BASE, Graph
@@ -16,6 +16,8 @@ from .problem import Body, Pair, Problem, Tuning, build
 from .proximity import segment_box, segment_segment
 from .shapes import Box, Capsule, bodies_of
 from .tree import Tree
+
+RIM = 1.0 - 1e-6  # the wrist's range is an open disc
 
 _SAMPLES = 10_000
 _NEAR = 0.04  # a pair that never came nearer in any sampled posture needs no row (m)
@@ -32,7 +34,18 @@ class Frames:
 @functools.cache
 def robot_problem(robot: RobotModel, dt: float) -> Problem:
     """The problem of a ByteMini with tick `dt` (s), built once per process and robot."""
-    return model_problem(robot.urdf, robot.joint_names, robot.lower, robot.upper, robot.home, Frames(), Tuning(dt=dt))
+    discs = [(f"{side}_wrist_pitch_joint", f"{side}_wrist_roll_joint") for side in SIDES]
+    return model_problem(
+        robot.urdf,
+        robot.joint_names,
+        robot.lower,
+        robot.upper,
+        robot.home,
+        Frames(),
+        Tuning(dt=dt),
+        discs=discs,
+        tilt=robot.wrist_tilt_limit * RIM,
+    )
 
 
 def support_of(boxes: Sequence[Box], root_links: set[str]) -> tuple[float, float]:
@@ -53,6 +66,8 @@ def model_problem(
     frames: Frames,
     tuning: Tuning,
     only: Collection[frozenset[str]] | None = None,
+    discs: Sequence[tuple[str, str]] = (),
+    tilt: float = 1.0,
 ) -> Problem:
     """Build the tick's problem of any robot with two hands.
 
@@ -65,6 +80,8 @@ def model_problem(
         frames: hands and gaze.
         tuning: constants of the tick.
         only: names of the pairs to keep apart; None for all that can meet.
+        discs: pairs of joints with a coupled range, a disc about zero.
+        tilt: its radius (rad).
 
     Raises:
         ValueError: an unknown frame or joint, an inertia no body can have, or bodies that touch at home, by name.
@@ -99,6 +116,8 @@ def model_problem(
         arms=(tuple(order[n] for n in arm_joints[0]), tuple(order[n] for n in arm_joints[1])),
         gaze=(frames.gaze, tuple(order[n] for n in gaze_joints)) if frames.gaze else None,
         support=support_of(boxes, carried),
+        discs=tuple((order[a], order[b]) for a, b in discs),
+        tilt=tilt,
     )
     pairs = _pairs(graph, capsules, boxes, lower, upper, home, only)
     watched = [c for c in capsules if "#" not in c.name and c.link in _last_two(tree, capsules, frames)]

@@ -15,10 +15,14 @@ The unknown is the velocity v of the next tick (base twist in base axes, joint r
 - The box keeps position, velocity and acceleration limits for ever (`viability.velocity_box`). The base's acceleration
   is bounded further by tip-over: the zero-moment point g/h away from the edge, a <= g (distance to edge) / height.
 - Collisions: see `proximity`.
+- Discs (the wrists' coupled range): a velocity is viable when its stop point q + D(|v|) v/|v| lies in the disc
+  (`wrist`). D(s)/s grows with s, so along any unit n a viable velocity has n'v <= stopping_speed(radius - n'q): these
+  tangents cut off nothing that is viable. Without them the other joints would count on a wrist that cannot move on.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +34,7 @@ from .tree import REVOLUTE
 
 GRAVITY = 9.81
 _HAND = 20  # rotation 9, position 3, twist 6, two weights
+_TANGENTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # rad, about the direction in which a disc's rim is nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,10 @@ class Layout:
 class Problem:
     """The tick's function and what its numbers mean.
 
-    `function`: p -> (H, g, low, high, info (6), axis (N, 3), origin (N, 3), placement (links, 12)), row-major; `info`:
-    manipulability of the arms, then the position (m) and rotation (rad) error of the left and of the right hand;
+    `function`: p -> (H, g, low, high, info (6), axis (N, 3), origin (N, 3), placement (links, 12), tangents (k, 3)),
+    row-major; `info`: manipulability of the arms, then the position (m) and rotation (rad) error of the left and of the
+    right hand; `tangents`: rows -x v_a - y v_b >= least of the discs, as (x, y, least), `tangent_columns` (k, 2) their
+    a and b among the N variables, and `tangent_discs` (k,) which disc they are of;
     `columns`: which of the 3 + n variables are the N of the programme, in its order; the others only have their box.
     `turning` (N,): whether the variable turns about its axis (else it slides). `links`: whose placements (rotation 9,
     translation 3) come out, and `carries` (links, N) which variables move each. `pairs`: bodies that must keep apart.
@@ -102,6 +109,8 @@ class Problem:
     carries: tuple[tuple[bool, ...], ...]
     pairs: tuple[Pair, ...]
     watched: tuple[Capsule, ...]
+    tangent_columns: tuple[tuple[int, int], ...]
+    tangent_discs: tuple[int, ...]
     places: ca.Function
     tuning: Tuning
     graph: Graph
@@ -113,13 +122,16 @@ class Body:
     """What the tick knows of the robot beyond its kinematics, in the order of the variables.
 
     `hands`: frames of the two hands. `arms`: columns of each arm. `gaze`: frame whose z axis looks, and columns that
-    turn it. `support`: half edges (m) of the support rectangle about base_footprint.
+    turn it. `support`: half edges (m) of the support rectangle about base_footprint. `discs`: pairs of columns that
+    stay in a disc of radius `tilt` (rad) about zero.
     """
 
     hands: tuple[str, str]
     arms: tuple[tuple[int, ...], tuple[int, ...]]
     gaze: tuple[str, tuple[int, ...]] | None
     support: tuple[float, float]
+    discs: tuple[tuple[int, int], ...] = ()
+    tilt: float = 1.0
 
 
 def stopping_speed(distance: ca.SX, acceleration: ca.SX | float, dt: float) -> ca.SX:
@@ -214,7 +226,8 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
     links += tuple(dict.fromkeys(c.link for c in watched if c.link not in links))
     moved = [{0, 1, 2, *graph.columns(link)} for link in links]
     places = _places(graph, links)
-    outputs = [*work.cost(columns), low, high, ca.vertcat(manipulability, *errors), axes, origins, places]
+    tangents = _tangents(body, get, tuning.dt)
+    outputs = [*work.cost(columns), low, high, ca.vertcat(manipulability, *errors), axes, origins, places, tangents]
     flat = [_flat(ca.densify(ca.substitute(x, graph.q, get["q"]))) for x in outputs]
     return Problem(
         function=ca.Function("wbc_tick_data", [p], flat, {"cse": True}),
@@ -226,6 +239,8 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
         carries=tuple(tuple(j in chain for j in columns) for chain in moved),
         pairs=tuple(pairs),
         watched=tuple(watched),
+        tangent_columns=tuple((columns.index(a), columns.index(b)) for a, b in body.discs for _ in _TANGENTS),
+        tangent_discs=tuple(d for d in range(len(body.discs)) for _ in _TANGENTS),
         places=ca.Function("wbc_places_data", [graph.q], [ca.densify(places)]),
         tuning=tuning,
         graph=graph,
@@ -287,6 +302,20 @@ def _places(graph: Graph, links: Sequence[str]) -> ca.SX:
     return ca.vertcat(
         *(ca.vertcat(_flat(graph.placement(link).rotation.T), graph.placement(link).translation) for link in links)
     )
+
+
+def _tangents(body: Body, get: dict[str, ca.SX], dt: float) -> ca.SX:
+    """The rows of the discs, (3, k): see `Problem`."""
+    rows = ca.SX(3, 0)
+    for a, b in body.discs:
+        q = ca.vertcat(get["q"][a], get["q"][b])
+        out = q / ca.sqrt(ca.dot(q, q) + 1e-12)
+        hardest = ca.fmin(get["hardest"][a], get["hardest"][b])
+        for angle in _TANGENTS:
+            c, s = math.cos(angle), math.sin(angle)
+            n = ca.vertcat(c * out[0] - s * out[1], s * out[0] + c * out[1])
+            rows = ca.horzcat(rows, ca.vertcat(n, -stopping_speed(body.tilt - ca.dot(n, q), hardest, dt)))
+    return rows
 
 
 def _pose_tasks(

@@ -53,7 +53,7 @@ class Solution:
     `velocity`, `low`, `high`: (3 + n,). `distance`: (pairs + items * watched,). `info`: (6,), as the
     problem's. `flag`: iterations, or DAQP's exit
     flag below 0, and then `velocity` is only the wanted one, clipped into the box. `bound`: the rows that
-    bind, -1 after the last.
+    bind, numbered as `distance` and then the discs, -1 after the last.
     """
 
     velocity: Array
@@ -171,9 +171,18 @@ def tick_source(problem: Problem) -> str:
         "MAX_KEPT": MAX_KEPT,
         "BINDING": BINDING,
         "COUPLING": COUPLING,
+        "TANGENTS": len(problem.tangent_discs),
     }
     head = "".join(f"#define {name} {value}\n" for name, value in defines.items())
     head += "#include <math.h>\n#include <string.h>\n#include <daqp/api.h>\n#include <daqp/utils.h>\n"
+    head += "".join(
+        f"static const int {name}[TANGENTS + 1] = {{{', '.join(map(str, (*values, 0)))}}};\n"
+        for name, values in (
+            ("tangent_first", [a for a, _ in problem.tangent_columns]),
+            ("tangent_second", [b for _, b in problem.tangent_columns]),
+            ("tangent_disc", problem.tangent_discs),
+        )
+    )
     glue = "".join((_SOURCES / name).read_text(encoding="utf-8") for name in ("proximity.c", "tick.c"))
     return generator.dump() + head + c_tables(problem) + glue
 
@@ -316,7 +325,10 @@ class _Result(ctypes.Structure):
 
 
 class FallbackTick:
-    """The tick without a compiler: CasADi evaluates, the casadi wheel's shared DAQP solves; `tick.c` step for step."""
+    """The tick without a compiler: CasADi evaluates, the casadi wheel's shared DAQP solves; `tick.c` step for step.
+
+    `tangents` (k, 3): the last tick's rows of the discs (`problem.Problem`).
+    """
 
     def __init__(self, problem: Problem) -> None:
         self._columns = np.array(problem.columns)
@@ -329,11 +341,14 @@ class FallbackTick:
         self._H, self._g = np.zeros((size, size)), np.zeros(size)
         self._axis, self._origin = np.zeros((size, 3)), np.zeros((size, 3))
         self._placement = np.zeros((len(problem.links), 12))
+        self.tangents = np.zeros((len(problem.tangent_discs), 3))
+        self._tangent_columns = np.array(problem.tangent_columns, dtype=np.intp).reshape(-1, 2)
+        self._tangent_discs = np.array(problem.tangent_discs, dtype=np.intp)
         self._want = self.parameters[problem.layout.fields["want"]]
         self._proximity = Proximity(problem)
         self._buffer, self._evaluate = problem.function.buffer()
         self._buffer.set_arg(0, memoryview(self.parameters.data))  # type: ignore[call-arg]
-        outputs = (self._H, self._g, s.low, s.high, s.info, self._axis, self._origin, self._placement)
+        outputs = (self._H, self._g, s.low, s.high, s.info, self._axis, self._origin, self._placement, self.tangents)
         for i, array in enumerate(outputs):
             self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
         self.surround(0.0, np.zeros((0, ITEM)))
@@ -384,6 +399,9 @@ class FallbackTick:
         low, high = s.low[columns], s.high[columns]
         distance, R, least, near = self._proximity.rows(self._axis, self._origin, self._placement)
         s.distance[:] = distance
+        R = np.concatenate((R, self._rims()))
+        least = np.concatenate((least, self.tangents[:, 2]))
+        near = np.concatenate((near, len(distance) + self._tangent_discs))
         binding = np.flatnonzero(np.minimum(R * low, R * high).sum(axis=1) < least)[:MAX_KEPT]
         rows, least = np.ascontiguousarray(R[binding]), least[binding]
         self._memory.bound[0] = -1
@@ -408,6 +426,12 @@ class FallbackTick:
             s.bound[: len(tight)] = tight
             s.bound[len(tight)] = -1
         return s
+
+    def _rims(self) -> Array:
+        """The discs' rows (k, N)."""
+        rows = np.zeros((len(self.tangents), len(self._columns)))
+        np.put_along_axis(rows, self._tangent_columns, -self.tangents[:, :2], axis=1)
+        return rows
 
 
 def make_solver(problem: Problem, cache: Path | None = None) -> tuple[TickSolver, str]:

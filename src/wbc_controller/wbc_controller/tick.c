@@ -4,7 +4,7 @@
  * `solver.FallbackTick` does the same in numpy, step for step. */
 static const int column[N] = COLUMNS;
 
-static double H[N * N], g[N], axis[3 * N], origin[3 * N], placement[12 * LINKS];
+static double H[N * N], g[N], axis[3 * N], origin[3 * N], placement[12 * LINKS], tangent[3 * TANGENTS + 1];
 static casadi_real work_real[wbc_tick_data_SZ_W + 1];
 static casadi_int work_int[wbc_tick_data_SZ_IW + 1];
 static double A[MAX_KEPT * N], upper[N + MAX_KEPT], lower[N + MAX_KEPT];
@@ -84,7 +84,8 @@ static int keep(const double *v, double least, int count, int *broken) {
 int wbc_tick(double *p, double *memory, double smallest, const double *items, int item_count, double *out, int *bound) {
     double *v = out, *low = out + VARIABLES, *high = out + 2 * VARIABLES, *distance = out + 3 * VARIABLES + 6;
     const casadi_real *arg[wbc_tick_data_SZ_ARG + 1] = {p};
-    casadi_real *res[wbc_tick_data_SZ_RES + 1] = {H, g, low, high, out + 3 * VARIABLES, axis, origin, placement};
+    casadi_real *res[wbc_tick_data_SZ_RES + 1] = {H, g, low, high, out + 3 * VARIABLES, axis, origin, placement,
+                                                  tangent};
     if (!ready) prepare();
     wbc_admit(p, memory);
     wbc_tick_data(arg, res, work_int, work_real, 0);
@@ -116,6 +117,13 @@ int wbc_tick(double *p, double *memory, double smallest, const double *items, in
                                    A + count * N, &least, &near);
             if (near && keep(v, least, count, &broken)) bound[count++] = r;
         }
+    for (int k = 0; k < TANGENTS && count < MAX_KEPT; k++) {
+        double *row = A + count * N;
+        memset(row, 0, N * sizeof *row);
+        row[tangent_first[k]] = -tangent[3 * k];
+        row[tangent_second[k]] = -tangent[3 * k + 1];
+        if (keep(v, tangent[3 * k + 2], count, &broken)) bound[count++] = PAIRS + item_count * WATCHED + tangent_disc[k];
+    }
     bound[count] = -1;
     if (diagonal && !broken) { bound[0] = -1; return 0; }
     if (diagonal) H[1] = H[N] = COUPLING;
