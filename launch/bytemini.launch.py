@@ -86,7 +86,7 @@ class _BringUp:
         def gone(event: ProcessExited, context: LaunchContext) -> list:
             if context.is_shutdown or (process.once and event.returncode == 0):
                 return []
-            if self._complete and self._restarts.allow(process, time.monotonic()):
+            if self._complete and self._restarts.allow(process, event.returncode, time.monotonic()):
                 return self._node(process)
             return [EmitEvent(event=Shutdown(reason=f"{process.name} ended with status {event.returncode}"))]
 

@@ -42,11 +42,14 @@ class Restarts:
         self._most, self._seconds = most, seconds
         self._times: dict[str, list[float]] = {}
 
-    def allow(self, process: Process, now: float) -> bool:
-        """Whether a process that has ended by itself at `now` (s) is to be started again; counts it."""
+    def allow(self, process: Process, status: int | None, now: float) -> bool:
+        """Whether a process that has ended with this status at `now` (s) is to be started again; counts it.
+
+        One that ended well was asked to, by somebody else: it stays away.
+        """
         times = [time for time in self._times.get(process.name, []) if now - time < self._seconds]
         self._times[process.name] = [*times, now]
-        return process.again and len(times) < self._most
+        return process.again and status != 0 and len(times) < self._most
 
 
 class ProcessDiedError(RuntimeError):
@@ -184,7 +187,7 @@ class Processes:
         words = []
         for name in self._ended():
             process = next(process for process in self._processes if process.name == name)
-            if not self._restarts.allow(process, time.monotonic()):
+            if not self._restarts.allow(process, self._running[name].returncode, time.monotonic()):
                 raise ProcessDiedError(self._end_of(name))
             words.append(f"{self._end_of(name)}; started again")
             self._start(process)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bytemini_bringup.processes import Restarts
 from bytemini_bringup.stack import OPTIONS, environment, options, stack
 
 
@@ -101,3 +103,23 @@ def test_a_person_is_recorded_with_page_and_recorder_alone(tmp_path):
     assert processes["recorder"].parameters["use_sim_time"] is False
     with pytest.raises(ValueError, match="human is given without record"):
         stack(options(human=True))
+
+
+def test_what_dies_is_started_again_but_not_for_ever():
+    processes = {p.name: p for p in stack(options(sim="gazebo"))}
+    restarts, dead = Restarts(most=2, seconds=10.0), processes["wbc_controller"]
+    assert [restarts.allow(dead, -9, t) for t in (0.0, 1.0, 2.0, 20.0)] == [True, True, False, True]
+    assert restarts.allow(processes["gr3_policy"], 1, 2.0)
+    assert not restarts.allow(processes["gr3_policy"], 0, 3.0)  # somebody asked it to end
+    assert not restarts.allow(processes["gazebo"], -9, 0.0)  # the world is gone with it
+
+
+def test_every_robot_has_a_file_of_parameters_with_the_same_names():
+    files = [stack(options(robot=version))[0].files[0] for version in ("v1", "v2")]
+    one, two = (yaml.safe_load(Path(file).read_text()) for file in files)
+    assert files[0] != files[1]
+
+    def names(tree):
+        return {key: names(value) if isinstance(value, dict) else None for key, value in tree.items()}
+
+    assert names(one) == names(two)
