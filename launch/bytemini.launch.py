@@ -65,6 +65,9 @@ class _BringUp:
             remappings=[(f"/{topic}", topic) for topic in APART] if self._namespace else None,
             arguments=list(process.arguments),
             output="screen",
+            # All is down three seconds after Ctrl-C, whoever hangs.
+            sigterm_timeout="2.0",
+            sigkill_timeout="1.0",
         )
         return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=self._after(process)))]
 

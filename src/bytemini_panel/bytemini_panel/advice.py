@@ -17,6 +17,16 @@ _ADVICE = (
         r"reference is stale",
         "Policy or headset fell silent: look at their rows and at the network; then give the task again.",
     ),
+    (
+        r"no sign of life from",
+        "That process has ended or hangs and is being started again: read its log, then give the task again.",
+    ),
+    (
+        r"pushes with",
+        "A hand met something and let go: look what it was, clear the way, then give the task again.",
+    ),
+    (r"no word of battery", "The driver tells nothing of battery and temperatures: look at its row, restart it."),
+    (r"the robot draws", "Something holds the robot back or it carries too much: look, then give the task again."),
     (r"in the future", "Two machines disagree about the time: set up chrony between them."),
     (
         r"jumps by|outside its limits",

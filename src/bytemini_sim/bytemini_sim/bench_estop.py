@@ -2,7 +2,8 @@
 
 The stack runs in real time with the panel; the robot is at a task. The clock starts when the press is sent, and stops
 at the first status of the controller that says ESTOP (from that tick on the commands brake at the full acceleration
-limit), and at the first command that moves nothing.
+limit), and at the first command that moves nothing. At the end the stack is brought down from the middle of a task, as
+Ctrl-C does it: how long that takes, and whether the controller's last words were HOLD and rest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import ssl
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -41,23 +43,31 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.count < 1:
         raise UserError("expected at least 1 press")
-    times = measure(arguments.count)
+    times, ended = measure(arguments.count)
     table = Table(box=box.SIMPLE, title=f"{arguments.count} presses each, median and largest, ms")
     for title in ("pressed by", "until ESTOP", "until nothing is commanded to move"):
         table.add_column(title, justify="right")
     for way, runs in times.items():
         seen = np.array(runs)
         table.add_row(way, *(f"{np.median(column):.0f}, {column.max():.0f}" for column in seen.T))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Ctrl-C: everything was down after {ended['seconds']:.1f} s, the controller's last word {ended['mode']}, "
+        f"its last command {'rest' if ended['at_rest'] else 'motion'}"
+    )
     if arguments.json is not None:
         names = ("estop_ms", "zero_ms")
-        report = {way: [dict(zip(names, run, strict=True)) for run in runs] for way, runs in times.items()}
+        report: dict[str, Any] = {
+            way: [dict(zip(names, run, strict=True)) for run in runs] for way, runs in times.items()
+        }
+        report["ctrl_c"] = ended
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def measure(count: int) -> dict[str, list[tuple[float, float]]]:
-    """(ms until ESTOP, ms until zero) of every press, by the way it was pressed."""
+def measure(count: int) -> tuple[dict[str, list[tuple[float, float]]], dict[str, Any]]:
+    """(ms until ESTOP, ms until zero) of every press, by the way it was pressed; how the stack ended."""
     from bytemini_sim.faults.live import LiveStack
 
     logs = Path(tempfile.mkdtemp(prefix="bytemini-estop-"))
@@ -77,7 +87,19 @@ def measure(count: int) -> dict[str, list[tuple[float, float]]]:
             stopped = next(at for at, _, mode, _ in stack.heard.modes if at >= began and mode == Mode.ESTOP)
             times[way].append((1e3 * (stopped - began), 1e3 * (_zero(stack, began)[0] - began)))
             stack.begin()
-    return times
+        ended = _end(stack)
+    return times, ended
+
+
+def _end(stack: LiveStack) -> dict[str, Any]:
+    """Bring the stack down as Ctrl-C does, in a thread, and listen."""
+    began = time.monotonic()
+    ending = threading.Thread(target=stack.processes.stop)
+    ending.start()
+    stack.until(lambda: not ending.is_alive(), "the end")
+    seconds = time.monotonic() - began
+    last = stack.heard.commands[-1][2]
+    return {"seconds": seconds, "mode": stack.heard.modes[-1][2], "at_rest": not last.any()}
 
 
 def _zero(stack: LiveStack, began: float) -> list[float]:
