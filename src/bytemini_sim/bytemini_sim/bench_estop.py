@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import ssl
 import tempfile
 import threading
@@ -71,14 +70,13 @@ def measure(count: int) -> tuple[dict[str, list[tuple[float, float]]], dict[str,
     from bytemini_sim.faults.live import LiveStack
 
     logs = Path(tempfile.mkdtemp(prefix="bytemini-estop-"))
-    os.environ["XDG_CONFIG_HOME"] = str(logs / "config")
     times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with LiveStack(0, logs, panel=True, panel_port=PORT) as stack:
         presses = _presses(stack)
         stack.begin()
         for index in track(range(count * len(WAYS)), "presses", transient=True):
             way = WAYS[index % len(WAYS)]
-            stack.until(lambda: stack.mode == Mode.POLICY and stack.speed > 0.1, "the robot to move")
+            stack.until(lambda: stack.moves(Mode.POLICY), "the robot to move")
             stack.mark()
             began = time.monotonic()
             presses[way]()

@@ -51,13 +51,17 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode, SetMode
+from bytemini_sim.faults.headset import Headset
 from bytemini_sim.faults.run import AT_REST, FaultReport
 
 WATCH = 2.0
 """Seconds of the machine's clock for which the robot is watched from the beginning of a fault."""
 
-MOVING = 0.25
-"""rad/s, m/s: with a joint faster than this the robot moves."""
+MOVING = {Mode.POLICY: 0.25, Mode.TELEOP: 0.1}
+"""rad/s, m/s: with a joint faster than this the robot moves, by its owner."""
+
+PORT = 8478
+"""Of the headset's page."""
 
 ANSWER = 40.0
 """Seconds that anything may take to come about, on a machine with other work."""
@@ -71,6 +75,7 @@ NAMES = {
     "controller": "wbc_controller",
     "driver": "bytemini_sim",
     "cameras": "cameras",
+    "teleop": "teleop_vr",
 }
 """The processes that may die, and what they are called in the stack."""
 
@@ -89,13 +94,14 @@ class Heard:
 class LiveFault:
     """`name`; what it `means`; what begins it, a generator that is resumed to undo it.
 
-    `tolerated`: the robot goes on.
+    `tolerated`: the robot goes on. `owner`: who drives the robot into it.
     """
 
     name: str
     means: str
     strike: Callable[[LiveStack], Iterator[None]]
     tolerated: bool = False
+    owner: Mode = Mode.POLICY
 
 
 class LiveStack:
@@ -112,7 +118,8 @@ class LiveStack:
         """
         self.seed, self._logs = seed, logs
         self.robot = load_robot(robot)
-        self._values = stack_options(robot=robot, cameras=False, seed=seed, **chosen)
+        self._values = stack_options(robot=robot, cameras=False, seed=seed, teleop=True, teleop_port=PORT, **chosen)
+        self._headset: Headset | None = None
         self.stamp = 0
         self.speed = 0.0
         self.mode = ""
@@ -123,6 +130,10 @@ class LiveStack:
         """Bring everything up."""
         with contextlib.ExitStack() as exits:
             self.domain = exits.enter_context(private_domain())
+            # A token and a certificate, and a latch, of its own.
+            around = {"XDG_STATE_HOME": str(self._logs / "state"), "XDG_CONFIG_HOME": str(self._logs / "config")}
+            for name, value in around.items():
+                exits.enter_context(_surroundings(name, value))
             context = rclpy.Context()
             rclpy.init(context=context, domain_id=self.domain)
             exits.callback(context.try_shutdown)
@@ -134,10 +145,8 @@ class LiveStack:
             parts = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
             # Of a camera that is not there the node goes on looking: its process is what dies here.
             camera = Process("cameras", "bytemini_cameras", "cameras_node", {"head_serial": "none"})
-            state = self._logs / "state"
-            self.processes = exits.enter_context(
-                Processes([*parts, camera], self._logs, environment={"XDG_STATE_HOME": str(state)}, ordered=True)
-            )
+            self.processes = exits.enter_context(Processes([*parts, camera], self._logs, ordered=True))
+            exits.callback(self._take_headset_off)
             for client in (self._reset, self._score, self._set_mode):
                 self.until(client.service_is_ready, client.srv_name)
             self.until(self._tasks.server_is_ready, "run_task")
@@ -219,32 +228,48 @@ class LiveStack:
 
     # What an operator does
 
-    def begin(self) -> None:
-        """A fresh scene and a task; returns when the robot moves."""
+    def begin(self, owner: Mode = Mode.POLICY) -> None:
+        """A fresh scene, and a task or a person with a headset; returns when the robot moves."""
+        self._take_headset_off()
         self.stop()
         answer = self.call(self._reset, ResetWorld.Request(task="pick_place", setting="basic", seed=self.seed))
         self._instruction = answer.instruction
         self.spin(0.3)
-        self.go()
+        self.go(owner)
 
     def stop(self) -> None:
         """Stop whatever goes on, and reset."""
         for mode in (Mode.ESTOP, Mode.HOLD):
             self.request(mode)
 
-    def go(self) -> None:
+    def moves(self, owner: Mode) -> bool:
+        """Whether it moves, led by that owner."""
+        return self.mode == owner and self.speed > MOVING[owner]
+
+    def _take_headset_off(self) -> None:
+        if self._headset is not None:
+            self._headset.stop()
+            self._headset = None
+
+    def go(self, owner: Mode = Mode.POLICY) -> None:
         """The task, given again until the robot moves: what was started anew may still be looking around.
 
         Raises:
             TimeoutError: it does not move.
         """
+        if owner is Mode.TELEOP:
+            if self._headset is None:
+                self._headset = Headset(PORT)
+                self._headset.start()
+            self.until(lambda: self.moves(owner), "the headset to lead the robot")
+            return
         end = time.monotonic() + ANSWER
         while time.monotonic() < end:
             sent = self._tasks.send_goal_async(RunTask.Goal(instruction=self._instruction, time_limit=60.0))
             patience = time.monotonic() + 4.0
             while time.monotonic() < patience:
                 self._executor.spin_once(timeout_sec=0.02)
-                if self.mode == Mode.POLICY and self.speed > MOVING:
+                if self.moves(owner):
                     return
                 if sent.done() and not sent.result().accepted:
                     break
@@ -266,9 +291,9 @@ class LiveStack:
 
         Times to hold are of the machine's clock, times to rest of the robot's.
         """
-        self.begin()
+        self.begin(fault.owner)
         before = self.violations()
-        self.until(lambda: self.mode == Mode.POLICY and self.speed > MOVING, "the robot to move")
+        self.until(lambda: self.moves(fault.owner), "the robot to move")
         self.mark()
         doing = fault.strike(self)
         next(doing)
@@ -287,12 +312,12 @@ class LiveStack:
         moved = True
         try:
             if fault.tolerated and hold is None:
-                self.until(lambda: self.mode == Mode.POLICY, "POLICY", 5.0)
+                self.until(lambda: self.mode == fault.owner, fault.owner, 5.0)
             else:
                 self.until(lambda: self.mode in (Mode.HOLD, Mode.ESTOP), "HOLD after the fault")
                 self.request(Mode.HOLD)
                 self.until(self._tasks.server_is_ready, "run_task")
-                self.go()
+                self.go(fault.owner)
         except TimeoutError:
             moved = False
         return FaultReport(
@@ -306,6 +331,20 @@ class LiveStack:
             recovered=moved,
             reason="" if hold is None else hold[1],
         )
+
+
+@contextlib.contextmanager
+def _surroundings(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _hold(heard: Heard, began: float) -> tuple[float, str] | None:
@@ -455,11 +494,17 @@ _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 LIVE_FAULTS: tuple[LiveFault, ...] = (
     *(
-        LiveFault(f"{part} process killed", "kill -9, then that process alone is started again", _killed(part))
+        LiveFault(
+            f"{part} process killed", "kill -9, then that process alone is started again", _killed(part),
+            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY,
+        )
         for part in NAMES
     ),
     *(
-        LiveFault(f"{part} process stopped", "kill -STOP for two seconds, then it goes on", _stopped(part))
+        LiveFault(
+            f"{part} process stopped", "kill -STOP for two seconds, then it goes on", _stopped(part),
+            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY,
+        )
         for part in NAMES
     ),
     LiveFault(
