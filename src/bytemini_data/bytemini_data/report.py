@@ -109,7 +109,7 @@ def _histogram(title: str, values: Sequence[float], bins: int = 20) -> str:
         f"<title>{n} from {edges[i]:.3g} to {edges[i + 1]:.3g}</title></rect>"
         for i, n in enumerate(counts.tolist())
     )
-    text = html.escape(title if len(title) < 46 else f"{title[:44]}...")
+    text = html.escape(title if len(title) < 40 else f"{title[:38]}...")
     return (
         f'<svg width="{width}" height="{height + 40}" role="img" aria-label="{html.escape(title)}" font-size="12">'
         f'<text x="0" y="12">{text}</text><g transform="translate(0,18)">{bars}'
