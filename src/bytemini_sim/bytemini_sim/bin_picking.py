@@ -1,8 +1,10 @@
 """Move everything from the right basket to the left one: GR-2's end-to-end bin picking (report, section 3.2).
 
 Five to nine objects, twelve to seventeen where it is cluttered, of the seen or of the held-out ones. GR-2 stacks
-things; here they lie side by side: the hand comes in at an angle (ROBOT.md) and between things that lean on one another
-it does not fit. That is easier than the report's clutter.
+things; here they lie side by side, in an order in which a hand that comes in at an angle (ROBOT.md) can take them out:
+between things that lean on one another it does not fit. That is easier than the report's clutter. The report gives no
+sizes of the baskets: these are as large as both arms reach, because seventeen things and the fingers beside them need
+it, and as low as keeps things in, because a hand at 30 to 60 degrees has to get in over their walls.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ SOURCE, TARGET = "right basket", "left basket"
 FEW, MANY = (5, 9), (12, 17)
 """How many objects there are, least and most (GR-2 report, section 3.2)."""
 
-_CENTRES = {SOURCE: (0.57, -0.28), TARGET: (0.57, 0.28)}
+_CENTRES = {SOURCE: (0.56, -0.30), TARGET: (0.56, 0.30)}
 _GAPS = {False: 0.026, True: 0.009}
 """Least space between objects, m, by whether it is cluttered; an open finger is 0.026 m thick."""
 

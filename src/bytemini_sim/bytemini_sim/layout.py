@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from bytemini_core.types import Array
 
 from bytemini_sim.catalogue import MAX_GRASP_WIDTH, Item
 from bytemini_sim.scene import Placed, Table
@@ -103,8 +104,8 @@ def scatter(
 ) -> tuple[Placed, ...] | None:
     """Lay things side by side into a basket, turned so that an arm reaches them; None where they did not fit this time.
 
-    Between things and walls is room for fingers on the things' narrower sides; and where they are not laid square, of
-    two things at least one has it next to the other: so they can be taken out one after the other.
+    A hand gets in over the walls. Fingers fit on the narrower sides of each between it and the walls, and between it
+    and all that was laid down before it: so a hand can take out one after the other, the last one first.
 
     Args:
         rng: source of chance.
@@ -117,23 +118,23 @@ def scatter(
     low = np.array([x, y]) - np.array(basket.item.inner[:2]) / 2
     high = np.array([x, y]) + np.array(basket.item.inner[:2]) / 2
     floor = z - basket.item.size[2] / 2 + basket.item.floor
+    walls = _walls(low, high, basket.item.size[2] - basket.item.floor)
     standing: list[Placed] = []
-    outlines: list[tuple[_Rectangle, _Rectangle]] = []
+    outlines: list[_Rectangle] = []
     for item in sorted(items, key=lambda item: -item.radius):
         for u, v, turn in rng.uniform((low[0], low[1], -math.pi), (high[0], high[1], math.pi), (200, 3)).tolist():
             yaw = round(turn / (math.pi / 2)) * math.pi / 2 if square else turn
             placed = Placed(item, (u, v, floor + item.size[2] / 2 + _REST), yaw)
-            outline, fingers = _rectangle(placed), _with_fingers(placed)
-            reach_x = max(abs(r.c) * r.a + abs(r.s) * r.b for r in (outline.grown(least), fingers))
-            reach_y = max(abs(r.s) * r.a + abs(r.c) * r.b for r in (outline.grown(least), fingers))
+            outline = _rectangle(placed)
+            fingers = _with_fingers(outline)
+            bounds = (outline.grown(least), fingers)
+            reach_x = max(abs(r.c) * r.a + abs(r.s) * r.b for r in bounds)
+            reach_y = max(abs(r.s) * r.a + abs(r.c) * r.b for r in bounds)
             inside = low[0] + reach_x <= u <= high[0] - reach_x and low[1] + reach_y <= v <= high[1] - reach_y
-            apart = all(
-                outline.gap(other) >= least and (square or max(outline.gap(theirs), fingers.gap(other)) >= 0.0)
-                for other, theirs in outlines
-            )
-            if inside and apart and _headings(placed):
+            apart = all(outline.gap(other) >= least and fingers.gap(other) >= 0.0 for other in outlines)
+            if inside and apart and any(_lane_is_free(placed, heading, walls) for heading in _headings(placed)):
                 standing.append(placed)
-                outlines.append((outline, fingers))
+                outlines.append(outline)
                 break
         else:
             return None
@@ -202,9 +203,15 @@ class _Rectangle:
         return middle - abs(self.c * ux + self.s * uy) * self.a - abs(self.c * uy - self.s * ux) * self.b
 
 
-def _with_fingers(placed: Placed) -> _Rectangle:
-    """Its outline with room for the fingers of a hand on both of the narrower sides."""
-    outline = _rectangle(placed)
+def _walls(low: Array, high: Array, height: float) -> list[tuple[float, _Rectangle]]:
+    """The inner sides of a box between two corners (2,), as things of a height (m) in a hand's way."""
+    (x, y), (a, b) = (low + high) / 2, (high - low) / 2
+    across = [(height, _Rectangle(x + side * a, y, 0.0, b, 1.0, 0.0)) for side in (-1.0, 1.0)]
+    return across + [(height, _Rectangle(x, y + side * b, a, 0.0, 1.0, 0.0)) for side in (-1.0, 1.0)]
+
+
+def _with_fingers(outline: _Rectangle) -> _Rectangle:
+    """A thing's outline with room for the fingers of a hand on both of its narrower sides."""
     if outline.a <= outline.b:
         return replace(outline, a=outline.a + _FINGER_ROOM)
     return replace(outline, b=outline.b + _FINGER_ROOM)
