@@ -289,7 +289,7 @@ class LiveStack:
     def strike(self, fault: LiveFault) -> FaultReport:
         """Let it happen to the moving robot; see the module.
 
-        Times to hold are of the machine's clock, times to rest of the robot's.
+        Times are the robot's, by which the watchdogs go; the machine's where the driver says none any more.
         """
         self.begin(fault.owner)
         before = self.violations()
@@ -323,13 +323,14 @@ class LiveStack:
         return FaultReport(
             name=fault.name,
             seed=self.seed,
-            time_to_hold_ms=None if hold is None else 1e3 * (hold[0] - began),
+            time_to_hold_ms=None if hold is None else 1e3 * (hold[1] - stamp if hold[1] > stamp else hold[0] - began),
+            wall_ms=None if hold is None else 1e3 * (hold[0] - began),
             time_to_rest_ms=rest,
             limit_violations=max(0, self.violations() - before),
             max_speed_ratio=max((share for *_, share in heard.speeds), default=0.0),
             max_acceleration_ratio=_acceleration(heard.commands, self.robot.acceleration),
             recovered=moved,
-            reason="" if hold is None else hold[1],
+            reason="" if hold is None else hold[2],
         )
 
 
@@ -347,10 +348,10 @@ def _surroundings(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _hold(heard: Heard, began: float) -> tuple[float, str] | None:
-    """When (s of the machine's clock) somebody said that it holds, and why."""
-    says = [(at, reason) for at, _, mode, reason in heard.modes if at > began and mode in (Mode.HOLD, Mode.ESTOP)]
-    says += [(at, "the driver has no command") for at, _, holding in heard.holding if at > began and holding]
+def _hold(heard: Heard, began: float) -> tuple[float, float, str] | None:
+    """When (s of the machine's clock, of the robot's) somebody said that it holds, and why."""
+    says = [(at, stamp, why) for at, stamp, mode, why in heard.modes if at > began and mode in (Mode.HOLD, Mode.ESTOP)]
+    says += [(at, stamp, "the driver has no command") for at, stamp, holding in heard.holding if at > began and holding]
     return min(says, default=None)
 
 
@@ -485,8 +486,9 @@ def _wrong_parameter(live: LiveStack) -> Iterator[None]:
     """The controller is started again with a parameter that makes no sense: it refuses, and names it."""
     live.processes.restart(NAMES["controller"], compliance="much")
     yield
-    log = live.processes.log(NAMES["controller"]).read_text(errors="replace")
-    assert "parameter compliance of wbc_controller is 'much'" in log, log[-500:]
+    log = live.processes.log(NAMES["controller"])
+    named = "parameter compliance of wbc_controller is 'much'"
+    live.until(lambda: named in log.read_text(errors="replace"), "the controller to name the wrong parameter")
     live.processes.restart(NAMES["controller"])
 
 

@@ -49,11 +49,12 @@ REST_SECONDS = 0.2
 class FaultReport:
     """What came of a fault.
 
-    `time_to_hold_ms`: from its beginning until the controller or the driver held, None if neither did.
-    `time_to_rest_ms`: until the robot rests, None if it went on. `limit_violations`: of the simulated robot.
-    `max_*_ratio`: the
+    `time_to_hold_ms`: from its beginning, in the robot's time, until the controller or the driver held, or without
+    either of them the robot stood; None if it went on. `time_to_rest_ms`: until the robot rests, None if it went on.
+    `limit_violations`: of the simulated robot. `max_*_ratio`: the
     largest speed and acceleration of a joint from the fault on, over its limit (acceleration: commanded). `recovered`:
-    it moved again afterwards. `reason`: the controller's word.
+    it moved again afterwards. `reason`: the controller's word. `wall_ms`: until it held by the machine's clock, where
+    the run was in real time.
     """
 
     name: str
@@ -65,6 +66,7 @@ class FaultReport:
     max_acceleration_ratio: float
     recovered: bool
     reason: str
+    wall_ms: float | None = None
 
 
 class FaultRun:
@@ -94,6 +96,7 @@ class FaultRun:
         seen = loop.log.since(ticks(BEGIN))
         rest = _first_rest(seen.speed, ticks(REST_SECONDS))
         reaction = next((i for i, holding in enumerate(seen.holding) if holding), None)
+        held = rest if reaction is None else reaction
         reason = next((r for r in seen.reasons if r), "") or loop.refused
         loop.go(ticks(0.1))  # everybody sees that the fault is gone, before the operator starts anew
         loop.start_again()
@@ -103,7 +106,7 @@ class FaultRun:
         return FaultReport(
             name=fault.name,
             seed=self._seed,
-            time_to_hold_ms=None if reaction is None else reaction * tick,
+            time_to_hold_ms=None if held is None else held * tick,
             time_to_rest_ms=None if rest is None else rest * tick,
             limit_violations=self._world.limits.total - before,
             max_speed_ratio=float(np.max(loop.log.since(ticks(BEGIN)).speed_ratio)),
@@ -151,6 +154,7 @@ class _Loop:
         self.log = _Log()
         self._optimizer = TrajectoryOptimizer(self._robot)
         self._optimizer.reset(world.state())
+        self._owner = self.controller.mode
         self._policy = PickPlaceExpert(self._robot, seed=seed)
         self._under_way: deque[tuple[int, ActionChunk]] = deque()
         self._join = StampJoin(("state",))
@@ -192,6 +196,9 @@ class _Loop:
                 self._under_way.append((now + round(LATENCY * NANOSECONDS), chunk))
         if "optimizer" in fault.alive:
             for state in states:
+                if self._owner is not self.controller.mode:  # as in the node: another owner voids the plan
+                    self._owner = self.controller.mode
+                    self._optimizer.reset(state)
                 self._optimizer.observe(state)
             while self._under_way and self._under_way[0][0] <= now:
                 self.refused = self._optimizer.add_chunk(self._under_way.popleft()[1], clock).reason
