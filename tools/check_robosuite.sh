@@ -11,12 +11,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.setup/robosuite
 ready=$venv/complete
 
-make_venv() {
-    rm -rf "$venv"
-    "$root/.venv/bin/python" -m venv "$venv"
-    "$venv/bin/pip" --disable-pip-version-check install -q mujoco==3.9.0 robosuite==1.5.2
-    "$venv/bin/python" -c 'import robosuite'
-    touch "$ready"
+make_venv() {  # one chain: inside a condition `set -e` stops nothing
+    rm -rf "$venv" &&
+        "$root/.venv/bin/python" -m venv "$venv" &&
+        "$venv/bin/pip" --disable-pip-version-check install -q mujoco==3.9.0 robosuite==1.5.2 &&
+        "$venv/bin/python" -c 'import robosuite' &&
+        touch "$ready"
 }
 
 if [ ! -f "$root/.setup/env.sh" ]; then
@@ -25,7 +25,7 @@ if [ ! -f "$root/.setup/env.sh" ]; then
 fi
 if [ ! -f "$ready" ]; then
     echo "making $venv for robosuite" >&2
-    if ! (make_venv) 2>"$root/.setup/robosuite.log"; then
+    if ! make_venv 2>"$root/.setup/robosuite.log"; then
         tail -n 3 "$root/.setup/robosuite.log" >&2
         echo "check_robosuite: robosuite's environment cannot be made here (log: .setup/robosuite.log)" >&2
         exit 3

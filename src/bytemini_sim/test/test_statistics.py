@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bytemini_sim.evaluation.gate import POLICY_GATE
 from bytemini_sim.evaluation.statistics import (
     PASS,
     PairedTest,
@@ -49,6 +50,15 @@ def test_the_gate_keeps_its_error_rates_exactly():
     assert passes_bad == pytest.approx(0.046, abs=0.0006)
     assert mean_good < 60
     assert mean_bad < 60
+
+
+@pytest.mark.parametrize(
+    ("rate", "passes", "episodes"), [(0.92, 0.995, 21), (0.90, 0.977, 26), (0.80, 0.398, 46), (0.70, 0.045, 30)]
+)
+def test_the_gate_of_the_bundled_policy_does_what_it_says(rate, passes, episodes):
+    passed, mean = POLICY_GATE.characteristics(rate)
+    assert passed == pytest.approx(passes, abs=0.0006)
+    assert mean == pytest.approx(episodes, abs=0.5)
 
 
 def test_the_gate_does_what_its_characteristics_say():

@@ -1,5 +1,7 @@
 """Scenes of the suites beyond pick_place, and what the expert understands of their instructions."""
 
+from dataclasses import replace
+
 import pytest
 from bytemini_description.robot import load_robot
 from bytemini_sim.catalogue import kind_of, load_catalogue
@@ -82,6 +84,23 @@ def test_bin_picking_draws_as_many_as_the_report_from_their_namespace():
             scene = make_task("bin_picking", setting).sample(seed)
             assert least <= len(scene.objects) <= most
             assert {placed.name for placed in scene.objects} <= names
+
+
+def test_a_basket_can_be_emptied_one_thing_after_the_other():
+    finger = 0.045  # thick, and opened a little beyond the thing
+    for setting in ("seen", "cluttered_unseen"):
+        left = list(make_task("bin_picking", setting).sample(3).objects)
+        while left:
+            free = [one for one in left if all(one is other or gap(wider(one, finger), other) >= 0 for other in left)]
+            assert free, [one.name for one in left]
+            left = [one for one in left if one not in free]
+
+
+def wider(placed, finger):
+    """The same thing with fingers on its narrower sides."""
+    width, depth, height = placed.item.size
+    size = (width + 2 * finger, depth, height) if width <= depth else (width, depth + 2 * finger, height)
+    return replace(placed, item=replace(placed.item, size=size))
 
 
 @pytest.mark.parametrize(
