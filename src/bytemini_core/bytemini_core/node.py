@@ -28,8 +28,9 @@ def parameter(
     description: str,
     choices: tuple[str, ...] = (),
     bounds: tuple[float, float] | None = None,
+    live: bool = False,
 ) -> Any:
-    """Declare a read-only parameter of the default's type and read it.
+    """Declare a parameter of the default's type and read it.
 
     Args:
         node: whose parameter.
@@ -38,11 +39,12 @@ def parameter(
         description: what it is, with the unit.
         choices: the words allowed, for a string.
         bounds: least and greatest value allowed, for a number.
+        live: it may be changed while the node runs; without it, it is read-only.
 
     Raises:
         ValueError: the value given is not of that type, not among the choices or out of bounds.
     """
-    descriptor = ParameterDescriptor(description=description, read_only=True)
+    descriptor = ParameterDescriptor(description=description, read_only=not live)
     if bounds is not None and isinstance(default, int):
         descriptor.integer_range = [IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]))]
     elif bounds is not None:

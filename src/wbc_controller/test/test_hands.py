@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wbc_controller.benchmarks.path import Path, Target
 from wbc_controller.config import WbcConfig
 from wbc_controller.hands import exponential, logarithm, rotation_of
-from wbc_controller.weights import Weights
+from wbc_controller.weights import LOOSE, Weights
 
 
 def quaternion_of(rotation: np.ndarray) -> np.ndarray:
@@ -84,6 +84,45 @@ def test_hand_target_far_off_is_reached_gently(bench) -> None:
     for _ in range(800):
         bench.step(bench.reference(source=Mode.TELEOP, hands=(hand("right_tcp", goal),)))
     assert distance(bench, "right_tcp", goal) < 1e-3
+
+
+def test_strict_hands_are_not_moved_by_what_comes_after_them(make_bench) -> None:
+    """Heavy wishes of base and posture bend a weighted hand's course; with no leeway they get what it leaves free."""
+    heavy = {"base": 3.0, "joint": 3.0, "posture": 0.5, "free_lift": 1.0}
+    worst = {}
+    for name, leeway in (("weights", LOOSE), ("strict", 0.0)):
+        bench = make_bench(load_robot("v1"), WbcConfig(weights=Weights(**heavy, leeway=leeway)))
+        bench.controller.request_mode(Mode.TELEOP)
+        begin, worst[name] = present(bench, "left_tcp"), 0.0
+        for k in range(600):
+            way, rate = 0.05 * (1.0 - np.cos(2.0 * bench.t)), 0.1 * np.sin(2.0 * bench.t)
+            twist = np.array((rate, 0.0, 0.5 * rate, 0.0, 0.0, 0.0))
+            goal = Target(begin.rotation, begin.position + way * np.array((1.0, 0.0, 0.5)), twist)
+            base = BaseReference(np.array((-0.1, 0.05, 0.3)), np.zeros(3))
+            bench.step(bench.reference(source=Mode.TELEOP, hands=(hand("left_tcp", goal),), base=base))
+            if k > 100:
+                worst[name] = max(worst[name], distance(bench, "left_tcp", goal))
+        assert not bench.violations
+    assert worst["strict"] < 1e-4
+    assert worst["weights"] > 5.0 * worst["strict"]
+    assert bench.base[0] < -0.05, "the base has what the hand leaves free"
+
+
+def test_new_weights_come_gradually(bench) -> None:
+    bench.controller.request_mode(Mode.TELEOP)
+    goal = shifted(present(bench, "left_tcp"), x=0.05)
+    for k in range(800):
+        if k == 300:
+            bench.controller.weigh(Weights(posture=1.0, free_base=0.02, leeway=0.0))
+        bench.step(bench.reference(source=Mode.TELEOP, hands=(hand("left_tcp", goal),)))
+        if k == 299:
+            bench.jerk = 0.0
+    assert not bench.violations
+    assert distance(bench, "left_tcp", goal) < 1e-4
+    half = Weights(leeway=0.0).toward(Weights(posture=0.05), 0.5)
+    assert half.posture == pytest.approx(0.04)
+    assert 0.0 < half.leeway < LOOSE
+    assert Weights().toward(Weights(base=2.0), 1.0) == Weights(base=2.0)
 
 
 @pytest.mark.parametrize("axis", [(0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)])

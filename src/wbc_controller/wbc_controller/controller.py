@@ -43,13 +43,14 @@ from .slow import slow_hands
 from .solver import Solution, make_solver
 from .tree import Tree
 from .viability import velocity_box
+from .weights import Weights
 from .wrist import limit_wrist
 
 _BASE = 3
 _FAR = 1e6  # the base has no position limit (m, rad)
 _POSTURE_RATE = 0.5  # of the way home that an arm's spare freedom goes in a second
 _GAZE_RATE = 2.0  # of the angle to what the head should look at, per second
-_EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over
+_EASE = 1.0  # s until posture, gaze and manipulability count fully after a take-over, and new weights
 _SPREADS = 0.05  # s for which the preview believes that a yielding hand goes on as it does
 _LASTING = 0.1  # s for which the preview believes in a reference's acceleration
 _STICTION = 0.01  # rad/s, m/s: dry friction turns over within it
@@ -179,6 +180,8 @@ class WholeBodyController:
         self._viscous = np.array([joints[name].damping for name in robot.joint_names])
         self._dry = np.array([joints[name].friction for name in robot.joint_names])
         self._aimed = -np.inf
+        self._weights = (self.config.weights, self.config.weights)  # before `_weighed` (s), and `_EASE` later
+        self._weighed = -np.inf
         self.failures = self.failed = self.late = 0
         self._sacrificed: tuple[str, ...] = ()
         self._since = -np.inf
@@ -709,7 +712,8 @@ class WholeBodyController:
         Returns:
             The joints' variables that no reference names and the tasks may use, and those of them in an arm.
         """
-        p, weights = self._parameters, self.config.weights
+        p, weights = self._parameters, self._weights_at(t)
+        p["leeway"][:] = weights.leeway
         late = t - reference.stamp / NANOSECONDS
         named = np.zeros(_BASE + self._n, dtype=bool)
         named[_BASE + self._gate.indices(reference.names)] = True
@@ -778,6 +782,14 @@ class WholeBodyController:
         arm = self._arm[frame]
         jacobian = self._kinematics.jacobian(frame, position, pose)
         return WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
+
+    def weigh(self, weights: Weights) -> None:
+        """Change the tasks' weights, gradually: they are reached within `_EASE`."""
+        self._weights, self._weighed = (self._weights_at(self._time), weights), self._time
+
+    def _weights_at(self, t: float) -> Weights:
+        before, after = self._weights
+        return after if t >= self._weighed + _EASE else before.toward(after, max(0.0, (t - self._weighed) / _EASE))
 
     def _eased(self, t: float) -> float:
         """0 at the take-over of a hand, 1 from `_EASE` later."""

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -31,7 +32,9 @@ from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState, Wbc
 from bytemini_core.watchdog import SILENCE, TOPIC, Senders
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, Header
 
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
@@ -46,6 +49,7 @@ from wbc_controller.horizon import Preview
 from wbc_controller.latch import Latch, latch_file
 from wbc_controller.modes import OWNERS
 from wbc_controller.pace import PowerLimits
+from wbc_controller.weights import Weights
 from wbc_controller.zones import keep_out
 
 _WRENCHES = ("none", "observer", "sensor")
@@ -72,6 +76,7 @@ class WbcNode(Node):
             hand_speed=_most(self, "hand_speed", "m/s that a hand moves with at most", 5.0),
             hand_force=_most(self, "hand_force", "N that a hand pushes with before the robot holds", 500.0),
             power=_power_limits(self),
+            weights=_weights(self),
         )
         floor = parameter(self, "floor", -1.0, "height of a floor to keep away from (m, odom), -1 for none", bounds=_M)
         boxes = parameter(self, "keep_out", (), "x, y, z, yaw, length, width, height (m, rad, odom) of boxes to avoid")
@@ -102,6 +107,8 @@ class WbcNode(Node):
             self._status = WbcStatus(stamp=0, mode=Mode.ESTOP, reason=reason)
             self.get_logger().warning(reason)
         self._modes.publish(wbc_status_message(self._status))
+        self._weights = config.weights
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._reporter = Reporter(self, self._report)
         if not self._lockstep:
             # Before the states: a sign that waits beside a state counts before the tick.
@@ -217,6 +224,18 @@ class WbcNode(Node):
         response.success, response.message = self._controller.request_mode(mode)
         return response
 
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Take new weights, all of them or none; the controller comes to them gradually."""
+        given = {p.name.removeprefix("weights."): p.value for p in parameters if p.name.startswith("weights.")}
+        try:
+            weights = replace(self._weights, **given)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if given:
+            self._weights = weights
+            self._controller.weigh(weights)
+        return SetParametersResult(successful=True)
+
     def may_end(self) -> bool:
         """Whether the robot holds and rests, or is out of sight: until then the controller stays. It holds from now."""
         self._controller.interrupt("the controller is being ended")
@@ -263,6 +282,13 @@ def _most(node: Node, name: str, about: str, largest: float) -> dict[Mode, float
     return {mode: most for mode, most in given.items() if most > 0.0}
 
 
+def _weights(node: Node) -> Weights:
+    """The tasks' weights, which may be changed while the node runs."""
+    default, bounds = asdict(Weights()), (0.0, 100.0)
+    about = "how much a task counts (wbc_controller/weights.py)"
+    return Weights(**{n: parameter(node, f"weights.{n}", v, about, (), bounds, live=True) for n, v in default.items()})
+
+
 def _power_limits(node: Node) -> PowerLimits:
     about = {
         "hot": ("degrees C of the hottest actuator from which on the robot slows down", (0.0, 200.0)),
@@ -286,7 +312,8 @@ def _power_limits(node: Node) -> PowerLimits:
 
 def main() -> int:
     """Console entry."""
-    return run_node(WbcNode, wind_down=WbcNode.may_end)
+    status: int = run_node(WbcNode, wind_down=WbcNode.may_end)
+    return status
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ The unknown is the velocity v of the next tick (base twist in base axes, joint r
 - The box keeps position, velocity and acceleration limits for ever (`viability.velocity_box`). The base's acceleration
   is bounded further by tip-over: the zero-moment point g/h away from the edge, a <= g (distance to edge) / height.
 - Collisions: see `proximity`.
+- Strict priority (`leeway`, m/s and rad/s): the hands' tasks are solved alone first, under the same constraints; the
+  programme above then keeps |J v - J v1| <= leeway for every hand with a target, v1 being their answer (lexicographic
+  in the limit of 0: Escande, Mansard and Wieber, "Hierarchical quadratic programming", IJRR 2014, with two levels).
 - Discs (the wrists' coupled range): a velocity is viable when its stop point q + D(|v|) v/|v| lies in the disc
   (`wrist`). D(s)/s grows with s, so along any unit n a viable velocity has n'v <= stopping_speed(radius - n'q): these
   tangents cut off nothing that is viable. Without them the other joints would count on a wrist that cannot move on.
@@ -33,7 +36,8 @@ from .shapes import Box, Capsule
 from .tree import REVOLUTE
 
 GRAVITY = 9.81
-_HAND = 20  # rotation 9, position 3, twist 6, two weights
+HAND = 20  # rotation 9, position 3, twist 6, two weights
+_ALONE = 1e-6  # weight of standing still while the hands' tasks are solved alone: small beside theirs, but definite
 _TANGENTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # rad, about the direction in which a disc's rim is nearest
 
 
@@ -89,11 +93,12 @@ class Layout:
 class Problem:
     """The tick's function and what its numbers mean.
 
-    `function`: p -> (H, g, low, high, info (6), axis (N, 3), origin (N, 3), placement (links, 12), tangents (k, 3)),
-    row-major; `info`: manipulability of the arms, then the position (m) and rotation (rad) error of the left and of the
-    right hand; `tangents`: rows -x v_a - y v_b >= least of the discs, as (x, y, least), `tangent_columns` (k, 2) their
-    a and b among the N variables, and `tangent_discs` (k,) which disc they are of;
-    `columns`: which of the 3 + n variables are the N of the programme, in its order; the others only have their box.
+    `function`: p -> (H, g, low, high, info (6), axis (N, 3), origin (N, 3), placement (links, 12), tangents (k, 3), H
+    and g of the hands' tasks alone, their Jacobian (12, N)), row-major; `info`: manipulability of the arms, then the
+    position (m) and rotation (rad) error of the left and of the right hand; `tangents`: rows -x v_a - y v_b >= least of
+    the discs, as (x, y, least), `tangent_columns` (k, 2) their a and b among the N variables, and `tangent_discs` (k,)
+    which disc they are of; `columns`: which of the 3 + n variables are the N of the programme, in its order; the others
+    only have their box.
     `turning` (N,): whether the variable turns about its axis (else it slides). `links`: whose placements (rotation 9,
     translation 3) come out, and `carries` (links, N) which variables move each. `pairs`: bodies that must keep apart.
     `watched`: capsules that keep away from the environment. `places`: q -> placement. `graph`, `body`: what it was
@@ -203,19 +208,25 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
     for name in ("q", "v", "lower", "upper", "fastest", "hardest", "want", "weight"):
         layout.add(name, n)
     for side in ("left", "right"):
-        layout.add(f"{side}_hand", _HAND)
-    for name, count in (("relative", 2), ("gaze", 5), ("manipulability", 1), ("payload", 2)):
+        layout.add(f"{side}_hand", HAND)
+    for name, count in (("relative", 2), ("gaze", 5), ("manipulability", 1), ("payload", 2), ("leeway", 1)):
         layout.add(name, count)
     p = ca.SX.sym("p", layout.size)
     get = {name: p[where] for name, where in layout.fields.items()}
 
-    hands, jacobians, errors = _pose_tasks(work, get)
+    hands, jacobians, errors = _hand_tasks(work, get)
+    alone = _Builder(graph, body, tuning)
+    alone.H, alone.g = ca.SX(work.H), ca.SX(work.g)
+    if body.gaze is not None:
+        _gaze_task(work, body.gaze, get["gaze"])
     manipulability, gradient, damped = _spread(work, jacobians)
     gain = get["manipulability"]
     work.g -= gain * gradient
     for i in range(n):
         # without a hand task there is nothing to damp: the gain switches both
-        work.H[i, i] += get["weight"][i] + ca.if_else(gain > 0.0, damped[i], 0.0)
+        away_from_singular = ca.if_else(gain > 0.0, damped[i], 0.0)
+        work.H[i, i] += get["weight"][i] + away_from_singular
+        alone.H[i, i] += _ALONE + away_from_singular
     work.g -= get["weight"] * get["want"]
     low, high = _box(work, body, hands, get)
 
@@ -228,6 +239,8 @@ def build(graph: Graph, body: Body, pairs: Sequence[Pair], watched: Sequence[Cap
     places = _places(graph, links)
     tangents = _tangents(body, get, tuning.dt)
     outputs = [*work.cost(columns), low, high, ca.vertcat(manipulability, *errors), axes, origins, places, tangents]
+    outputs += alone.cost(columns)
+    outputs.append(ca.vertcat(*(part for pair in jacobians for part in pair))[:, list(columns)].T)
     flat = [_flat(ca.densify(ca.substitute(x, graph.q, get["q"]))) for x in outputs]
     return Problem(
         function=ca.Function("wbc_tick_data", [p], flat, {"cse": True}),
@@ -264,7 +277,7 @@ def build_knot(problem: Problem) -> tuple[ca.Function, ca.Function, Layout]:
     n, layout = work.n, work.layout
     layout.add("q", n)
     for side in ("left", "right"):
-        layout.add(f"{side}_hand", _HAND)
+        layout.add(f"{side}_hand", HAND)
     for name, count in (
         ("relative", 2),
         ("gaze", 5),
@@ -278,7 +291,9 @@ def build_knot(problem: Problem) -> tuple[ca.Function, ca.Function, Layout]:
     p = ca.SX.sym("p", layout.size)
     get = {name: p[where] for name, where in layout.fields.items()}
     work.reach = get["reach"]
-    _, jacobians, _ = _pose_tasks(work, get)
+    _, jacobians, _ = _hand_tasks(work, get)
+    if problem.body.gaze is not None:
+        _gaze_task(work, problem.body.gaze, get["gaze"])
     error = get["aim"] - graph.q
     error[:BASE] = ca.mtimes(graph.base.rotation.T, error[:BASE])
     for i in range(n):
@@ -318,10 +333,10 @@ def _tangents(body: Body, get: dict[str, ca.SX], dt: float) -> ca.SX:
     return rows
 
 
-def _pose_tasks(
+def _hand_tasks(
     work: _Builder, get: dict[str, ca.SX]
 ) -> tuple[list[Placement], list[tuple[ca.SX, ca.SX]], list[ca.SX]]:
-    """The tasks of hands and head. Returns the hands' placements, their Jacobians and the sizes of their errors."""
+    """The tasks of the hands. Returns the hands' placements, their Jacobians and the sizes of their errors."""
     graph, body = work.graph, work.body
     hands = [graph.placement(frame) for frame in body.hands]
     jacobians = [graph.jacobian(frame, hand.translation) for frame, hand in zip(body.hands, hands, strict=True)]
@@ -338,8 +353,6 @@ def _pose_tasks(
         work.task(linear, twist[:3] + work.closing(error, 0), weights[0])
         work.task(angular, twist[3:] + work.closing(turn, 1), weights[1])
     _relative_task(work, hands, targets, jacobians, get)
-    if body.gaze is not None:
-        _gaze_task(work, body.gaze, get["gaze"])
     return hands, jacobians, errors
 
 

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from .admittance import MEMORY, advance, move
 from .graph import BASE
-from .problem import Problem
+from .problem import HAND, Problem
 from .proximity import ITEM, MAX_ITEMS, Proximity, c_tables, nearest_of
 from .viability import stopping_speed
+from .weights import LOOSE
 
 PRIMAL_TOLERANCE = 1e-9
 SOFTNESS = 1e-6  # DAQP's rho_soft: a soft row yields by this times its multiplier
@@ -172,6 +173,9 @@ def tick_source(problem: Problem) -> str:
         "BINDING": BINDING,
         "COUPLING": COUPLING,
         "TANGENTS": len(problem.tangent_discs),
+        "LEEWAY": problem.layout.fields["leeway"].start,
+        "LOOSE": LOOSE,
+        "HAND": HAND,
     }
     head = "".join(f"#define {name} {value}\n" for name, value in defines.items())
     head += "#include <math.h>\n#include <string.h>\n#include <daqp/api.h>\n#include <daqp/utils.h>\n"
@@ -341,14 +345,27 @@ class FallbackTick:
         self._H, self._g = np.zeros((size, size)), np.zeros(size)
         self._axis, self._origin = np.zeros((size, 3)), np.zeros((size, 3))
         self._placement = np.zeros((len(problem.links), 12))
+        self._first = np.zeros((size, size)), np.zeros(size), np.zeros((12, size))
         self.tangents = np.zeros((len(problem.tangent_discs), 3))
         self._tangent_columns = np.array(problem.tangent_columns, dtype=np.intp).reshape(-1, 2)
         self._tangent_discs = np.array(problem.tangent_discs, dtype=np.intp)
         self._want = self.parameters[problem.layout.fields["want"]]
+        self._leeway = self.parameters[problem.layout.fields["leeway"]]
         self._proximity = Proximity(problem)
         self._buffer, self._evaluate = problem.function.buffer()
         self._buffer.set_arg(0, memoryview(self.parameters.data))  # type: ignore[call-arg]
-        outputs = (self._H, self._g, s.low, s.high, s.info, self._axis, self._origin, self._placement, self.tangents)
+        outputs: tuple[Array, ...] = (
+            self._H,
+            self._g,
+            s.low,
+            s.high,
+            s.info,
+            self._axis,
+            self._origin,
+            self._placement,
+            self.tangents,
+        )
+        outputs += self._first
         for i, array in enumerate(outputs):
             self._buffer.set_res(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
         self.surround(0.0, np.zeros((0, ITEM)))
@@ -361,7 +378,7 @@ class FallbackTick:
         self._daqp.daqp_default_settings(ctypes.byref(self._settings))
         self._settings.primal_tol, self._settings.rho_soft = PRIMAL_TOLERANCE, SOFTNESS
         self._settings.iter_limit = ITERATIONS
-        self._x, self._multipliers = np.zeros(size), np.zeros(size + MAX_KEPT)
+        self._x, self._multipliers = np.zeros(size), np.zeros(size + MAX_KEPT + 12)
         self._result.x, self._result.lam = self._x.ctypes.data, self._multipliers.ctypes.data
 
     def nearest(self, q: Array) -> float:
@@ -411,21 +428,36 @@ class FallbackTick:
             return s
         if diagonal:
             self._H[0, 1] = self._H[1, 0] = COUPLING
-        lower = np.concatenate((low, least))
-        upper = np.concatenate((high, np.full(len(least), _INFINITY)))
-        sense = np.zeros(n + len(least), dtype=np.int32)
-        sense[n:] = _SOFT
-        arrays = (self._H, self._g, rows, upper, lower, sense)
-        programme = _QuadraticProgramme(n, n + len(least), n, *(array.ctypes.data for array in arrays))
-        self._daqp.daqp_quadprog(ctypes.byref(self._result), ctypes.byref(programme), ctypes.byref(self._settings))
-        s.flag = self._result.exitflag
+        upper = np.full(len(least), _INFINITY)
+        led = [i for side in (0, 1) if self._targets[side][HAND - 2] > 0.0 for i in range(6 * side, 6 * side + 6)]
+        if not diagonal and led and self._leeway[0] < LOOSE:
+            H, g, J = self._first
+            s.flag = self._quadratic(H, g, rows, low, high, least, upper)
+            if s.flag < 0:
+                return s
+            kept, alone = np.ascontiguousarray(J[led]), J[led] @ self._x
+            rows = np.concatenate((rows, kept))
+            leeway = max(self._leeway[0], BINDING)
+            least = np.concatenate((least, alone - leeway))
+            upper = np.concatenate((upper, alone + leeway))
+        s.flag = self._quadratic(self._H, self._g, rows, low, high, least, upper)
         if s.flag >= 0:
             s.velocity[columns] = np.clip(self._x, low, high)
-            s.flag = self._result.iter
-            tight = near[binding][rows @ s.velocity[columns] <= least + BINDING]
+            k = len(binding)
+            tight = near[binding][rows[:k] @ s.velocity[columns] <= least[:k] + BINDING]
             s.bound[: len(tight)] = tight
             s.bound[len(tight)] = -1
         return s
+
+    def _quadratic(self, H: Array, g: Array, rows: Array, low: Array, high: Array, least: Array, most: Array) -> int:
+        """Solve for `_x` within the box and the soft rows. Returns the iterations, or DAQP's exit flag below 0."""
+        n, k = len(low), len(rows)
+        sense = np.zeros(n + k, dtype=np.int32)
+        sense[n:] = _SOFT
+        arrays = (H, g, rows, np.concatenate((high, most)), np.concatenate((low, least)), sense)
+        programme = _QuadraticProgramme(n, n + k, n, *(array.ctypes.data for array in arrays))
+        self._daqp.daqp_quadprog(ctypes.byref(self._result), ctypes.byref(programme), ctypes.byref(self._settings))
+        return int(self._result.iter if self._result.exitflag >= 0 else self._result.exitflag)
 
     def _rims(self) -> Array:
         """The discs' rows (k, N)."""

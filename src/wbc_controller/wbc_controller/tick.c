@@ -5,10 +5,12 @@
 static const int column[N] = COLUMNS;
 
 static double H[N * N], g[N], axis[3 * N], origin[3 * N], placement[12 * LINKS], tangent[3 * TANGENTS + 1];
+static double H_alone[N * N], g_alone[N], J[12 * N]; /* of the hands' tasks */
 static casadi_real work_real[wbc_tick_data_SZ_W + 1];
 static casadi_int work_int[wbc_tick_data_SZ_IW + 1];
-static double A[MAX_KEPT * N], upper[N + MAX_KEPT], lower[N + MAX_KEPT];
-static int sense[N + MAX_KEPT];
+#define MAX_ROWS (MAX_KEPT + 12)
+static double A[MAX_ROWS * N], upper[N + MAX_ROWS], lower[N + MAX_ROWS];
+static int sense[N + MAX_ROWS];
 static DAQPProblem qp = {N, N, N, H, g, A, upper, lower, sense};
 static DAQPWorkspace workspace;
 static int ready = 0;
@@ -18,8 +20,8 @@ static void prepare(void) {
     workspace.settings->primal_tol = PRIMAL_TOLERANCE;
     workspace.settings->rho_soft = SOFTNESS;
     workspace.settings->iter_limit = ITERATIONS;
-    qp.m = N + MAX_KEPT;
-    for (int i = 0; i < N + MAX_KEPT; i++) { sense[i] = i < N ? 0 : SOFT; upper[i] = 1.0; lower[i] = -1.0; }
+    qp.m = N + MAX_ROWS;
+    for (int i = 0; i < N + MAX_ROWS; i++) { sense[i] = i < N ? 0 : SOFT; upper[i] = 1.0; lower[i] = -1.0; }
     for (int i = 0; i < N; i++) H[i * N + i] = 1.0;
     H[1] = H[N] = COUPLING; /* DAQP lays its workspace out for a dense Hessian only if it sees one */
     setup_daqp(&qp, &workspace, 0);
@@ -77,6 +79,21 @@ static int keep(const double *v, double least, int count, int *broken) {
     return 1;
 }
 
+/* Minimise 1/2 x'Qx + f'x within the box and the first `rows` rows, into workspace.x; DAQP's exit flag. */
+static int solve(double *Q, double *f, int rows) {
+    qp.H = Q;
+    qp.f = f;
+    qp.m = workspace.m = N + rows;
+    workspace.n_active = 0;
+    workspace.reuse_ind = 0;
+    workspace.sing_ind = EMPTY_IND;
+    int flag = update_ldp(UPDATE_Rinv + UPDATE_M + UPDATE_v + UPDATE_d + UPDATE_sense, &workspace);
+    if (flag < 0) return flag;
+    if ((flag = daqp_ldp(&workspace)) < 0) return flag;
+    ldp2qp_solution(&workspace);
+    return flag;
+}
+
 /* p: parameters. memory: of both hands' admittances. smallest: distance of pairs. items: environment (count, ITEM).
  * out: v, low, high (VARIABLES each), info (6), distance (PAIRS + count * WATCHED).
  * bound: indices of the rows that bind, -1 after the last.
@@ -85,7 +102,7 @@ int wbc_tick(double *p, double *memory, double smallest, const double *items, in
     double *v = out, *low = out + VARIABLES, *high = out + 2 * VARIABLES, *distance = out + 3 * VARIABLES + 6;
     const casadi_real *arg[wbc_tick_data_SZ_ARG + 1] = {p};
     casadi_real *res[wbc_tick_data_SZ_RES + 1] = {H, g, low, high, out + 3 * VARIABLES, axis, origin, placement,
-                                                  tangent};
+                                                  tangent, H_alone, g_alone, J};
     if (!ready) prepare();
     wbc_admit(p, memory);
     wbc_tick_data(arg, res, work_int, work_real, 0);
@@ -128,15 +145,20 @@ int wbc_tick(double *p, double *memory, double smallest, const double *items, in
     if (diagonal && !broken) { bound[0] = -1; return 0; }
     if (diagonal) H[1] = H[N] = COUPLING;
 
-    qp.m = workspace.m = N + count;
-    workspace.n_active = 0;
-    workspace.reuse_ind = 0;
-    workspace.sing_ind = EMPTY_IND;
-    int flag = update_ldp(UPDATE_Rinv + UPDATE_M + UPDATE_v + UPDATE_d + UPDATE_sense, &workspace);
-    if (flag < 0) return flag;
-    flag = daqp_ldp(&workspace);
-    if (flag < 0) return flag;
-    ldp2qp_solution(&workspace);
+    int led = 0, flag;
+    if (!diagonal && p[LEEWAY] < LOOSE) {
+        if ((flag = solve(H_alone, g_alone, count)) < 0) return flag;
+        for (int r = 0; r < 12; r++) {
+            if (p[(r < 6 ? LEFT_HAND : RIGHT_HAND) + HAND - 2] <= 0.0) continue;
+            int at = count + led++;
+            double rate = 0.0;
+            for (int i = 0; i < N; i++) rate += (A[at * N + i] = J[r * N + i]) * workspace.x[i];
+            lower[N + at] = rate - fmax(p[LEEWAY], BINDING); /* equal bounds would bind whatever the limits say */
+            upper[N + at] = rate + fmax(p[LEEWAY], BINDING);
+            sense[N + at] = SOFT;
+        }
+    }
+    if ((flag = solve(H, g, count + led)) < 0) return flag;
     for (int i = 0; i < N; i++) v[column[i]] = fmin(fmax(workspace.x[i], lower[i]), upper[i]);
     int binding = 0;
     for (int r = 0; r < count; r++) {
