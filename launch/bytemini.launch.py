@@ -64,6 +64,7 @@ class _BringUp:
             parameters=[*process.files, dict(process.parameters)],
             remappings=[(f"/{topic}", topic) for topic in APART] if self._namespace else None,
             arguments=list(process.arguments),
+            additional_env=dict(process.environment),
             output="screen",
             # All is down three seconds after Ctrl-C, whoever hangs.
             sigterm_timeout="2.0",

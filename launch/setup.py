@@ -12,7 +12,13 @@ setup(
         (f"share/{PACKAGE}/launch", ["bytemini.launch.py", "teleop.launch.py"]),
         (
             f"share/{PACKAGE}/config",
-            ["config/bytemini.rviz", "config/bytemini.foxglove.json", "config/v1.yaml", "config/v2.yaml"],
+            [
+                "config/bytemini.rviz",
+                "config/bytemini.foxglove.json",
+                "config/v1.yaml",
+                "config/v2.yaml",
+                "config/commands.xml",
+            ],
         ),
     ],
     install_requires=["setuptools"],

@@ -141,7 +141,7 @@ class Processes:
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self._environment, **process.environment},
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )

@@ -95,7 +95,8 @@ class Process:
     `arguments`: words for it, before ROS's own. `substitute`: our own package and executable where `package` is not
     installed (no ROS distribution). `once`: it does its work and ends; only an end with an error is a fault. `ready`:
     what shows that those that start after it can rely on it; None where they need not wait. `again`: while the stack
-    runs it is started again when it ends; else the stack ends with it. `files`: of parameters, before `parameters`.
+    runs it is started again when it dies; else the stack ends with it. `files`: of parameters, before `parameters`.
+    `environment`: for it alone.
     """
 
     name: str
@@ -108,7 +109,11 @@ class Process:
     ready: Ready | None = None
     again: bool = True
     files: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
+
+COMMANDING = ("wbc_controller", "trajectory_optimizer")
+"""Processes that no other one's death may hold up: see `config/commands.xml`."""
 
 APART = ("clock", "tf", "tf_static")
 """Topics that are the whole machine's ("/clock"), unless the stack has a namespace: then every robot has its own."""
@@ -200,8 +205,12 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     if values["teleop"]:
         page = {"robot": values["robot"], "port": values["teleop_port"], **simulated}
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
-    own = str(Path(get_package_share_directory("bytemini_bringup")) / "config" / f"{values['robot']}.yaml")
-    return tuple(replace(process, files=(own,)) for process in processes)
+    config = Path(get_package_share_directory("bytemini_bringup")) / "config"
+    own = str(config / f"{values['robot']}.yaml")
+    udp = {} if values["lockstep"] or PROFILES in os.environ else {PROFILES: str(config / "commands.xml")}
+    return tuple(
+        replace(process, files=(own,), environment=udp if process.name in COMMANDING else {}) for process in processes
+    )
 
 
 def environment(values: Mapping[str, Any]) -> dict[str, str]:
