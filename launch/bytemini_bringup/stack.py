@@ -14,6 +14,7 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from bytemini_core.types import CAMERAS, OBSERVATION_PERIOD
+from bytemini_data.plan import load_plan
 from bytemini_data.transport import LARGE_IMAGES, PROFILES
 from bytemini_description.robot import VERSIONS, expand_urdf, load_robot
 from gr3_policy_node.backends import policies
@@ -228,10 +229,9 @@ def _recorder(values: Mapping[str, Any]) -> list[Process]:
     plan, dataset = values["record"], values["dataset"]
     if not plan:
         return []
-    if not Path(plan).is_file():
-        raise ValueError(f"record is {plan!r}, expected the file of a plan")
     if not dataset:
         raise ValueError("record is given without dataset, the folder for the episodes")
+    load_plan(plan)  # one that is no good is refused before anything starts
     parameters = {
         "plan": str(Path(plan).absolute()),
         "dataset": str(Path(dataset).absolute()),

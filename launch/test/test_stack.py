@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bytemini_core.errors import UserError
 
 from bytemini_bringup.processes import Restarts
 from bytemini_bringup.stack import OPTIONS, environment, options, stack
+
+PLAN = "{episodes: 1, actions: [wave]}"
 
 
 def test_defaults_are_valid_choices():
@@ -67,11 +70,14 @@ def test_a_person_at_the_panel_lives_in_real_time():
 
 def test_a_plan_to_record_by_brings_the_recorder(tmp_path):
     plan = tmp_path / "plan.yaml"
-    with pytest.raises(ValueError, match=r"expected the file of a plan"):
-        stack(options(record=plan, dataset=tmp_path / "set"))
-    plan.write_text("{}")
     with pytest.raises(ValueError, match="without dataset"):
         stack(options(record=plan))
+    with pytest.raises(UserError, match=r"plan\.yaml cannot be read"):
+        stack(options(record=plan, dataset=tmp_path / "set"))
+    plan.write_text("{}")
+    with pytest.raises(UserError, match=r"plan\.yaml: actions: expected"):
+        stack(options(record=plan, dataset=tmp_path / "set"))
+    plan.write_text(PLAN)
     values = options(record=plan, dataset=tmp_path / "set", image_size=96, operator="ann")
     recorder = {p.name: p for p in stack(values)}["recorder"].parameters
     assert recorder["dataset"] == str(tmp_path / "set")
@@ -86,7 +92,7 @@ def test_a_plan_to_record_by_brings_the_recorder(tmp_path):
 def test_recorded_pictures_get_shared_memory_that_they_fit_into(tmp_path, monkeypatch):
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
     plan = tmp_path / "plan.yaml"
-    plan.write_text("{}")
+    plan.write_text(PLAN)
     assert environment(options()) == {}
     (name, value), *_ = environment(options(record=plan, dataset=tmp_path)).items()
     assert "segment_size" in Path(value).read_text()
@@ -96,7 +102,7 @@ def test_recorded_pictures_get_shared_memory_that_they_fit_into(tmp_path, monkey
 
 def test_a_person_is_recorded_with_page_and_recorder_alone(tmp_path):
     plan = tmp_path / "plan.yaml"
-    plan.write_text("{}")
+    plan.write_text(PLAN)
     processes = {p.name: p for p in stack(options(human=True, record=plan, dataset=tmp_path / "set"))}
     assert list(processes) == ["recorder", "teleop_vr"]
     assert processes["recorder"].parameters["human"] is processes["teleop_vr"].parameters["human"] is True
