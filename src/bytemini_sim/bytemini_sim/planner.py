@@ -41,8 +41,10 @@ CLEAR_FREE = 0.025
 """Kept from everything on the longer ways (m)."""
 CLEAR_SELF = 0.06
 """Kept from the trunk and the resting arm: further than where the controller would begin to intervene (m)."""
-FAR = 0.25
-"""What is further from a sphere's centre (m) is not looked at: all that is kept, and more than a sphere's radius."""
+FAR = 0.15
+"""What is further from a sphere's centre (m) is not looked at: more than is kept anywhere, and the largest radius."""
+FAR_HAND = 0.06
+"""The same of the hand's spheres, which are smaller (m)."""
 HELD_SLACK = 0.014
 """What the sphere model of a held object is too large by, near enough (m)."""
 
@@ -280,15 +282,15 @@ class Planner:
 
         # Pads that meet another part before the one they are meant for would slip off it.
         nearly = spheres(grasps.width / 2 + 0.006)
-        meant = (itself.distance(nearly, FAR) - hand.radius).min(axis=1) >= 0.0045
+        meant = (itself.distance(nearly, FAR_HAND) - hand.radius).min(axis=1) >= 0.0045
         for opening in (narrow, wide):
             points = spheres(opening)
             left, room = np.flatnonzero(meant), np.full(len(grasps), np.inf)
             for back in np.linspace(0.0, STANDOFF, 6):  # the whole way in: a mug's handle is no obstacle at its end
                 shifted = points[left] - back * grasps.approach[left, None]
-                free = (itself.distance(shifted, FAR) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
+                free = (itself.distance(shifted, FAR_HAND) - hand.radius).min(axis=1) >= CLEAR_NEAR * 0.75
                 left, shifted = left[free], shifted[free]
-                room[left] = np.minimum(room[left], (solids.distance(shifted, FAR) - hand.radius).min(axis=1))
+                room[left] = np.minimum(room[left], (solids.distance(shifted, FAR_HAND) - hand.radius).min(axis=1))
                 left = left[room[left] >= CLEAR]
             # Wide open where that leaves as much room as it takes, or no less than with the fingers half closed.
             better = left[(room[left] >= CLEAR_GOOD) | (openings[left] == 0.0) | (room[left] >= gap[left])]
