@@ -19,7 +19,7 @@ export const DEFAULT_PANELS = Object.freeze([
   { id: "head", left: 0, up: 0, distance: 1.7, width: 1.6, height: 1.05, aspect: 16 / 9 },
   { id: "left_wrist", left: 38, up: -10, distance: 1.5, width: 0.62, height: 0.5, aspect: 4 / 3 },
   { id: "right_wrist", left: -38, up: -10, distance: 1.5, width: 0.62, height: 0.5, aspect: 4 / 3 },
-  { id: "scene", left: 33, up: 13, distance: 1.55, width: 0.6, height: 0.62, aspect: 640 / 660 },
+  { id: "scene", left: 37, up: 14, distance: 1.55, width: 0.6, height: 0.62, aspect: 640 / 660 },
   { id: "status", left: 0, up: -23, distance: 1.55, width: 1.3, height: 0.24, aspect: 1280 / 236 },
   { id: "warnings", left: 0, up: 22, distance: 1.6, width: 1.3, height: 0.18, aspect: 1280 / 176 },
 ]);
