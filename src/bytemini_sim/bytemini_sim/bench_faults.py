@@ -46,6 +46,8 @@ def judge(fault: Fault | LiveFault, report: FaultReport) -> str:
         return f"commanded acceleration {report.max_acceleration_ratio:.2f} times its limit"
     if not fault.tolerated and report.time_to_hold_ms is None:
         return "did not hold"
+    if isinstance(fault, Fault) and (report.time_to_hold_ms or 0.0) > fault.within_ms:
+        return f"held only after {report.time_to_hold_ms:.0f} ms"
     if not report.recovered:
         return "did not move again"
     return ""
@@ -77,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
     core = [fault for fault in FAULTS if arguments.only in fault.name and arguments.part != "live"]
     live = [fault for fault in LIVE_FAULTS if arguments.only in fault.name and arguments.part != "core"]
     if not core and not live:
-        names = ", ".join(fault.name for fault in (*FAULTS, *LIVE_FAULTS))
+        names = ", ".join([*(fault.name for fault in FAULTS), *(fault.name for fault in LIVE_FAULTS)])
         raise UserError(f"no fault has {arguments.only!r} in its name; there are {names}")
     if arguments.seeds < 1 or not 1 <= arguments.jobs <= (os.cpu_count() or 1):
         raise UserError(f"expected at least 1 seed and 1 to {os.cpu_count()} jobs")
@@ -88,7 +90,8 @@ def main(argv: Sequence[str]) -> int:
         reports = list(track(pool.map(one, tasks), "faults", total=len(tasks), console=console, transient=True))
     if live:
         reports += _live(live, arguments.seeds, console)
-    rows = _rows([*core, *live], reports)
+    struck: list[Fault | LiveFault] = [*core, *live]
+    rows = _rows(struck, reports)
     _print(rows, len(reports), console)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures(reports), indent=1) + "\n", encoding="utf-8")
@@ -117,7 +120,7 @@ TITLES = ("fault", "meaning", "holds ms", "rests ms", "speed", "violations", "mo
 
 
 def _rows(faults: Sequence[Fault | LiveFault], reports: Sequence[FaultReport]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for fault in faults:
         mine = [report for report in reports if report.name == fault.name]
         rows.append(

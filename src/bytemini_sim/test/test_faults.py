@@ -9,8 +9,8 @@ from bytemini_sim.faults.catalogue import FAULTS
 from bytemini_sim.faults.run import FaultRun
 
 KINDS = (
-    "optimizer dies", "controller stalls 0.5 s", "joint sensor jumps", "odometry jumps 1 m", "one reference NaN",
-    "two publishers", "clock jumps forward 5 s", "emergency stop, and a policy that insists",
+    "policy dies", "optimizer dies", "controller stalls 0.5 s", "joint sensor jumps", "odometry jumps 1 m",
+    "one reference NaN", "two publishers", "clock jumps forward 5 s", "emergency stop, and a policy that insists",
 )  # fmt: skip
 
 

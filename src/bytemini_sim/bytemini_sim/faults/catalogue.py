@@ -124,15 +124,16 @@ _LONG = WATCH
 
 FAULTS: tuple[Fault, ...] = (
     # Processes: nothing comes from them any more.
-    Fault("policy dies", "no chunks for good", _LONG, _dead("policy")),
+    Fault("policy dies", "no chunks for good", _LONG, _dead("policy"), within_ms=100),
     Fault("policy stalls 0.5 s", "no chunks for a while", 0.5, _dead("policy"), tolerated=True),
-    Fault("optimizer dies", "no references for good", _LONG, _dead("optimizer")),
-    Fault("optimizer stalls 0.5 s", "no references for a while", 0.5, _dead("optimizer")),
-    Fault("controller dies", "no commands for good: the driver holds", _LONG, _dead("controller")),
-    Fault("controller stalls 0.5 s", "no commands for a while", 0.5, _dead("controller")),
-    Fault("joint states cease", "the driver's sensors are silent", _LONG, _dead("driver")),
-    Fault("network stalls 0.5 s", "nothing reaches anybody", 0.5, _dead("driver", "controller", "optimizer", "policy")),
-    Fault("policy and optimizer die", "the controller is alone", _LONG, _dead("policy", "optimizer")),
+    Fault("optimizer dies", "no references for good", _LONG, _dead("optimizer"), within_ms=100),
+    Fault("optimizer stalls 0.5 s", "no references for a while", 0.5, _dead("optimizer"), within_ms=100),
+    Fault("controller dies", "no commands for good: the driver holds", _LONG, _dead("controller"), within_ms=100),
+    Fault("controller stalls 0.5 s", "no commands for a while", 0.5, _dead("controller"), within_ms=100),
+    Fault("joint states cease", "the driver's sensors are silent", _LONG, _dead("driver"), within_ms=100),
+    Fault("network stalls 0.5 s", "nothing reaches anybody", 0.5, _dead("driver", "controller", "optimizer", "policy"),
+          within_ms=100),
+    Fault("policy and optimizer die", "the controller is alone", _LONG, _dead("policy", "optimizer"), within_ms=100),
     # Sensors.
     Fault("joint sensor NaN", "an encoder says nothing", _LONG,
           _states(lambda _, s: (replace(s, position=_put(s.position, _ELBOW, np.nan)),))),

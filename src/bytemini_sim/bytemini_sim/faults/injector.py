@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ class Injector:
 class Fault:
     """`name`; what it `means`; for how many `seconds` it lasts; what makes its `Injector`.
 
-    `tolerated`: the stack goes on through it (it refuses the bad input and has good input besides); else it must hold.
+    `tolerated`: the stack goes on through it (it refuses the bad input and has good input besides); else it must hold,
+    `within_ms` of its beginning.
     """
 
     name: str
@@ -53,3 +55,4 @@ class Fault:
     seconds: float
     make: Callable[[np.random.Generator, RobotModel], Injector]
     tolerated: bool = False
+    within_ms: float = math.inf

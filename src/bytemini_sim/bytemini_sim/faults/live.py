@@ -33,7 +33,7 @@ from bytemini_core.ros import (
     to_time,
 )
 from bytemini_core.types import NANOSECONDS, Array, Mode, RobotState, WholeBodyReference
-from bytemini_core.watchdog import HOLDING
+from bytemini_core.watchdog import HOLDING, SILENCE
 from bytemini_description.robot import load_robot
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -276,6 +276,11 @@ class LiveStack:
             self._tasks.wait_for_server(timeout_sec=0.1)
         raise TimeoutError(f"the robot does not move; the controller says {self.heard.modes[-1:]}")
 
+    def _elapsed(self, heard: Heard, at: float, stamp: float) -> float:
+        """Seconds from the fault to a moment, given by both clocks: the robot's, unless the driver is silent."""
+        last = max((arrived for arrived, *_ in heard.speeds if arrived <= at), default=self._began)
+        return at - self._began if at - last > 0.5 * SILENCE else stamp - self._stamp
+
     def violations(self) -> int:
         """Limit violations of the simulated robot since its reset."""
         return int(self.call(self._score, ScoreEpisode.Request()).limit_violations)
@@ -323,7 +328,7 @@ class LiveStack:
         return FaultReport(
             name=fault.name,
             seed=self.seed,
-            time_to_hold_ms=None if hold is None else 1e3 * (hold[1] - stamp if hold[1] > stamp else hold[0] - began),
+            time_to_hold_ms=None if hold is None else 1e3 * self._elapsed(heard, *hold[:2]),
             wall_ms=None if hold is None else 1e3 * (hold[0] - began),
             time_to_rest_ms=rest,
             limit_violations=max(0, self.violations() - before),
