@@ -19,6 +19,12 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": ["wbc_node = wbc_controller.node:main"],
-        "bytemini.benchmarks": ["wbc = wbc_controller.benchmarks.wbc:main"],
+        "bytemini.benchmarks": [
+            "wbc = wbc_controller.benchmarks.wbc:main",
+            "wbc-contact = wbc_controller.benchmarks.contact:main",
+            "wbc-fuzz = wbc_controller.benchmarks.fuzz:main",
+            "wbc-node = wbc_controller.benchmarks.node:main",
+            "wbc-pictures = wbc_controller.benchmarks.pictures:main",
+        ],
     },
 )

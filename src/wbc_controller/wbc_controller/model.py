@@ -32,8 +32,8 @@ class Frames:
 
 
 @functools.cache
-def robot_problem(robot: RobotModel, dt: float) -> Problem:
-    """The problem of a ByteMini with tick `dt` (s), built once per process and robot."""
+def robot_problem(robot: RobotModel, dt: float, only: frozenset[frozenset[str]] | None = None) -> Problem:
+    """The problem of a ByteMini with tick `dt` (s), built once per process and robot; `only`: see `model_problem`."""
     discs = [(f"{side}_wrist_pitch_joint", f"{side}_wrist_roll_joint") for side in SIDES]
     return model_problem(
         robot.urdf,
@@ -43,6 +43,7 @@ def robot_problem(robot: RobotModel, dt: float) -> Problem:
         robot.home,
         Frames(),
         Tuning(dt=dt),
+        only,
         discs=discs,
         tilt=robot.wrist_tilt_limit * RIM,
     )

@@ -213,7 +213,7 @@ class CompiledTick:
         """Raises CompilerError: no compiler."""
         # PyDLL keeps the interpreter's lock: the library's working memory is shared by all controllers of the process
         self._library = ctypes.PyDLL(str(compile_shared(tick_source(problem), "tick", cache)))
-        self.parameters, self.yielding = np.zeros(problem.layout.size), np.zeros((2, MEMORY))
+        self.parameters, self.yielding = _inputs(problem)
         self._memory = _Memory(problem)
         self._tick, self._admit = self._library.wbc_tick, self._library.wbc_admit
         self._nearest = self._library.wbc_nearest
@@ -266,6 +266,13 @@ class CompiledTick:
         """See `TickSolver`."""
         self._memory.solution.flag = self._tick(*self._arguments)
         return self._memory.solution
+
+
+def _inputs(problem: Problem) -> tuple[Array, Array]:
+    """Parameters, with nothing asked yet, and the memory of the admittances."""
+    parameters = np.zeros(problem.layout.size)
+    parameters[problem.layout.fields["leeway"]] = LOOSE
+    return parameters, np.zeros((2, MEMORY))
 
 
 class _Memory:
@@ -337,7 +344,7 @@ class FallbackTick:
     def __init__(self, problem: Problem) -> None:
         self._columns = np.array(problem.columns)
         size = len(problem.columns)
-        self.parameters, self.yielding = np.zeros(problem.layout.size), np.zeros((2, MEMORY))
+        self.parameters, self.yielding = _inputs(problem)
         self._targets = [self.parameters[problem.layout.fields[f"{side}_hand"]] for side in ("left", "right")]
         self._dt = problem.tuning.dt
         self._memory = _Memory(problem)

@@ -24,11 +24,11 @@ from wbc_controller.benchmarks.judge import nearest
 from wbc_controller.benchmarks.path import DURATION, STEP, STEP_TIME, Path, Target
 from wbc_controller.benchmarks.peers import DISTANCE, DT, POSITION, POSTURE, ROTATION, Mink, Peer, Pink
 from wbc_controller.horizon import KNOTS, STRIDE, Planner, Preview
-from wbc_controller.model import Frames, model_problem
-from wbc_controller.problem import Pair, Problem, Tuning
+from wbc_controller.model import robot_problem
+from wbc_controller.problem import Pair, Problem
 from wbc_controller.proximity import ITEM
 from wbc_controller.solver import CompiledTick, FallbackTick, TickSolver
-from wbc_controller.weights import Weights
+from wbc_controller.weights import LOOSE, Weights
 
 WARM = 100  # first ticks, left out of the times
 SMOOTH = slice(round(1.0 / DT), round(STEP_TIME / DT) - 5)  # where errors and jerk are judged
@@ -44,15 +44,15 @@ PAIRS = frozenset(
 
 def ten_pairs(robot: RobotModel) -> Problem:
     """The robot's problem with the benchmark's ten pairs."""
-    return model_problem(
-        robot.urdf, robot.joint_names, robot.lower, robot.upper, robot.home, Frames(), Tuning(dt=DT), PAIRS
-    )
+    return robot_problem(robot, DT, PAIRS)
 
 
 class Ours:
     """Our tick with everything on: ten pairs, 24 environment rows, manipulability, gaze, posture, exact limits."""
 
-    def __init__(self, name: str, robot: RobotModel, solver: TickSolver, problem: Problem) -> None:
+    def __init__(
+        self, name: str, robot: RobotModel, solver: TickSolver, problem: Problem, leeway: float = LOOSE
+    ) -> None:
         self.name = name
         self._robot, self._solver = robot, solver
         p = {key: solver.parameters[where] for key, where in problem.layout.fields.items()}
@@ -65,6 +65,7 @@ class Ours:
         p["weight"][:] = POSTURE**2
         p["weight"][:3], p["weight"][3] = weights.free_base**2, weights.free_lift**2
         p["manipulability"][:] = weights.manipulability
+        p["leeway"][:] = leeway
         p["gaze"][:] = 2.0, 0.0, 0.7, weights.gaze**2, 2.0
         self._hands = [p["left_hand"], p["right_hand"]]
         for given in self._hands:
@@ -242,6 +243,7 @@ def main(argv: list[str]) -> int:
     results: dict[str, dict[bool, Result]] = {}
     makers: dict[str, Callable[[bool], Peer]] = {
         "ours": lambda _: Ours("ours", robot, CompiledTick(problem), problem),
+        "ours, strict": lambda _: Ours("ours, strict", robot, CompiledTick(problem), problem, 0.0),
         "ours, preview": lambda crossing: Planned("ours, preview", robot, problem, Path(robot, crossing, step=False)),
         "ours, no compiler": lambda _: Ours("ours, no compiler", robot, FallbackTick(problem), problem),
         "mink": lambda _: Mink(robot, problem.pairs),
@@ -286,6 +288,7 @@ def _figures(results: dict[str, dict[bool, Result]], fuzz: dict[str, Any]) -> di
     ours, preview = results["ours"], results["ours, preview"][True].preview
     return {
         "single_step_us": times("ours"),
+        "strict_us": times("ours, strict"),
         "preview_us": dict(zip(("p50", "p99"), preview or (None, None), strict=True)),
         "preview_and_step_us": times("ours, preview"),
         "no_compiler_us": times("ours, no compiler"),
