@@ -18,6 +18,7 @@ setup(
                 "config/v1.yaml",
                 "config/v2.yaml",
                 "config/commands.xml",
+                "config/large_images.xml",
             ],
         ),
     ],

@@ -14,12 +14,11 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from bytemini_core.types import CAMERAS, OBSERVATION_PERIOD
-from bytemini_data.plan import load_plan
-from bytemini_data.transport import LARGE_IMAGES, PROFILES
 from bytemini_description.robot import VERSIONS, expand_urdf, load_robot
 from gr3_policy_node.backends import policies
 
 from bytemini_bringup.ready import Ready
+from bytemini_bringup.transport import PROFILES, commands, large_images
 
 COMPLIANCE = ("none", "observer", "sensor")
 SIMULATORS = ("mujoco", "gazebo", "none")
@@ -208,7 +207,7 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         processes.append(Process("teleop_vr", "teleop_vr", "teleop_node", page))
     config = Path(get_package_share_directory("bytemini_bringup")) / "config"
     own = str(config / f"{values['robot']}.yaml")
-    udp = {} if values["lockstep"] or PROFILES in os.environ else {PROFILES: str(config / "commands.xml")}
+    udp = {} if values["lockstep"] or PROFILES in os.environ else {PROFILES: commands()}
     return tuple(
         replace(process, files=(own,), environment=udp if process.name in COMMANDING else {}) for process in processes
     )
@@ -221,7 +220,7 @@ def environment(values: Mapping[str, Any]) -> dict[str, str]:
     """
     if not values["record"] or PROFILES in os.environ:
         return {}
-    return {PROFILES: str(LARGE_IMAGES)}
+    return {PROFILES: large_images()}
 
 
 def _recorder(values: Mapping[str, Any]) -> list[Process]:
@@ -231,6 +230,8 @@ def _recorder(values: Mapping[str, Any]) -> list[Process]:
         return []
     if not dataset:
         raise ValueError("record is given without dataset, the folder for the episodes")
+    from bytemini_data.plan import load_plan
+
     load_plan(plan)  # one that is no good is refused before anything starts
     parameters = {
         "plan": str(Path(plan).absolute()),

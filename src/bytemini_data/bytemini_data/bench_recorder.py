@@ -20,8 +20,6 @@ import numpy as np
 from bytemini_core.errors import UserError
 from bytemini_core.types import CAMERAS, NANOSECONDS
 
-from bytemini_data.transport import LARGE_IMAGES, PROFILES
-
 PLAN = """
 name: benchmark
 episodes: 100000
@@ -99,13 +97,14 @@ def recording(root: Path, folder: Path, minutes: float) -> dict[str, Any]:
 
     from bytemini_bringup.processes import Processes
     from bytemini_bringup.stack import options, stack
+    from bytemini_bringup.transport import PROFILES, large_images
     from bytemini_msgs.msg import EpisodeStatus
     from bytemini_msgs.srv import EpisodeCommand
 
     (folder / "plan.yaml").write_text(PLAN, encoding="utf-8")
     processes = [p for p in stack(options(cameras=False)) if p.name in TELEOPERATED]
     with private_domain():
-        os.environ[PROFILES] = str(LARGE_IMAGES)
+        os.environ[PROFILES] = large_images()
         environment = dict(os.environ)
         every = os.sched_getaffinity(0)
         with _two_cores() as cores, Processes(processes, folder / "logs", environment=environment):
