@@ -30,7 +30,7 @@ from bytemini_sim import wire
 
 SEED = 3
 INSTALLATION = ("gazebo", "gazebo_bridge", "gazebo_spawn", "gazebo_controllers", "robot_state_publisher")
-PACE = 0.7
+PACE = 0.45
 """Times real time at most: the nodes of the stack go by simulated time, but need their own."""
 
 
