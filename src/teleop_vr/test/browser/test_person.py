@@ -57,7 +57,7 @@ def test_head_hands_and_camera_arrive(open_page, person) -> None:
 
     def there() -> bool:
         page.wait_for_timeout(100)  # lets the browser's driver speak
-        return len(collector.pictures) >= 3 and len(collector.frames) >= 3
+        return len(collector.pictures) >= 10 and len(collector.frames) >= 10
 
     until(there, 60, "pictures and frames")
     page.wait_for_selector("#headline-text:text('Show the task')", timeout=60_000)

@@ -213,8 +213,6 @@ function warnings(state, page, live) {
         text: sentence(w.text),
       });
     }
-    for (const text of state.episode?.warnings ?? [])
-      list.push({ tone: "warn", code: "recorder", text: sentence(text) });
   }
   return list;
 }

@@ -1,5 +1,5 @@
 /**
- * The two binary messages of the session socket, version 1. Little-endian; poses in the `local-floor` axes of WebXR
+ * The binary messages of the sockets, version 1. Little-endian; poses in the `local-floor` axes of WebXR
  * (+x right, +y up, -z ahead), metres, quaternions x y z w, just as the browser gives them: the server converts.
  * `teleop_vr.protocol` has the other end; a test sends one through the other.
  */
@@ -8,6 +8,8 @@ export const FRAME_BYTES = 156;
 const FRAME_MAGIC = 0x31544d42;
 const PICTURE_MAGIC = 0x31564d42;
 const PICTURE_HEADER = 24;
+const CAMERA_MAGIC = 0x31434d42;
+const CAMERA_HEADER = 24;
 
 export const FLAGS = Object.freeze({
   head: 1 << 0,
@@ -52,6 +54,19 @@ export const absent = () => ({
   stick: [0, 0],
   pressed: 0,
 });
+
+/** The bytes of a picture of the headset's own camera. @param {ArrayBuffer} jpeg */
+export function encodeCameraPicture(jpeg, { sequence, time, width, height }) {
+  const message = new Uint8Array(CAMERA_HEADER + jpeg.byteLength);
+  const view = new DataView(message.buffer);
+  view.setUint32(0, CAMERA_MAGIC, true);
+  view.setUint32(4, sequence, true);
+  view.setFloat64(8, time, true);
+  view.setUint16(16, width, true);
+  view.setUint16(18, height, true);
+  message.set(new Uint8Array(jpeg), CAMERA_HEADER);
+  return message;
+}
 
 /** Flags of a frame as one number. */
 export function flagsOf(frame) {
