@@ -60,7 +60,7 @@ class BinPicking:
         count = int(rng.integers(low, high + 1))
         pool = self._catalogue.split("held_out" if self.setting.endswith("unseen") else "seen")[0]
         if crowded:  # what takes less room: seventeen of the others would not lie side by side
-            pool = tuple(sorted(pool, key=lambda item: item.size[0] * item.size[1])[: len(pool) * 2 // 3])
+            pool = tuple(sorted(pool, key=lambda item: item.size[0] * item.size[1])[: len(pool) * 3 // 5])
         table = Table()
         baskets = tuple(self._basket(name, table) for name in (SOURCE, TARGET))
         while True:

@@ -198,6 +198,12 @@ class PickPlaceExpert:
         """Whether the motion in force is over at a stamp (ns)."""
         return self._motion is None or stamp / NANOSECONDS >= self._motion.end
 
+    def rest(self) -> None:
+        """Consider the task done, and rest where the motion in force ends."""
+        if self.phase != "done":
+            self.phase, self.trouble = "done", ""
+            self._frozen = self._motion.goal if self._motion is not None else self._frozen
+
     def _measure(self, observation: Observation) -> Array:
         state = observation.state
         at = {name: i for i, name in enumerate(state.names)}

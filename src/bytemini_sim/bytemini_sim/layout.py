@@ -22,8 +22,8 @@ OBJECT_GAP = 0.055
 CONTAINER_GAP = 0.060
 """Least free space between a container and anything else, m."""
 
-_FINGER_ROOM = 0.048
-"""What a finger takes beside a thing, m: 0.026 itself, opened by 0.009 beyond the thing, 0.010 of clearance."""
+_FINGER_ROOM = 0.046
+"""What a finger takes beside a thing, m: 0.026 itself, opened by 0.009 beyond the thing, 0.010 of clearance, 0.001 to spare."""
 
 _REST = 5e-4  # things start this high above the table, m, and settle
 _MAX_TRIES = 5000
@@ -104,7 +104,7 @@ def scatter(
 ) -> tuple[Placed, ...] | None:
     """Lay things side by side into a basket, turned so that an arm reaches them; None where they did not fit this time.
 
-    A hand gets in over the walls. Fingers fit on the narrower sides of each between it and the walls, and between it
+    A hand gets in over the walls. Fingers fit on two sides of each between it and the walls, and between it
     and all that was laid down before it: so a hand can take out one after the other, the last one first.
 
     Args:
@@ -126,7 +126,7 @@ def scatter(
             yaw = round(turn / (math.pi / 2)) * math.pi / 2 if square else turn
             placed = Placed(item, (u, v, floor + item.size[2] / 2 + _REST), yaw)
             outline = _rectangle(placed)
-            fingers = _with_fingers(outline)
+            fingers = _with_fingers(placed)
             bounds = (outline.grown(least), fingers)
             reach_x = max(abs(r.c) * r.a + abs(r.s) * r.b for r in bounds)
             reach_y = max(abs(r.s) * r.a + abs(r.c) * r.b for r in bounds)
@@ -210,9 +210,14 @@ def _walls(low: Array, high: Array, height: float) -> list[tuple[float, _Rectang
     return across + [(height, _Rectangle(x, y + side * b, a, 0.0, 1.0, 0.0)) for side in (-1.0, 1.0)]
 
 
-def _with_fingers(outline: _Rectangle) -> _Rectangle:
-    """A thing's outline with room for the fingers of a hand on both of its narrower sides."""
-    if outline.a <= outline.b:
+def _with_fingers(placed: Placed) -> _Rectangle:
+    """A thing's outline with room for the fingers of a hand on two sides.
+
+    The narrower ones; of a thing that fits between the fingers both ways those that a hand from the front closes on.
+    """
+    outline = _rectangle(placed)
+    both = max(placed.item.size[:2]) <= MAX_GRASP_WIDTH
+    if abs(outline.s) > abs(outline.c) if both else outline.a <= outline.b:
         return replace(outline, a=outline.a + _FINGER_ROOM)
     return replace(outline, b=outline.b + _FINGER_ROOM)
 

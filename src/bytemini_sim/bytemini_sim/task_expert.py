@@ -149,17 +149,24 @@ class TaskExpert:
         assert self._left is not None
         goal = self.single.goal
         assert goal is not None
-        if self.single.phase == "done":
-            if goal in self._left:
-                self._left.remove(goal)
-            for name in self._tries:  # what was in its way may be gone now
+        before = len(self._left)
+        done = self.single.phase == "done"
+        # What came to rest late, or came in beside another, is done too.
+        self._left = [one for one in self._left if not (self._is_there(scene, one) or (done and one == goal))]
+        if len(self._left) < before:
+            for name in self._tries:  # what was in the way of others may be gone now
                 self._tries[name] = min(self._tries[name], TRIES - 1)
-            if not self._left:
-                return chunk
-        elif self._tries[goal[0]] >= TRIES and all(self._tries[name] >= TRIES for name, _ in self._left):
+        if not self._left:
+            self.single.rest()
+            return chunk
+        if not done and self._tries[goal[0]] >= TRIES and all(self._tries[name] >= TRIES for name, _ in self._left):
             return chunk  # nothing more to try: stuck, and says so
         self._next(scene)
         return replace(chunk, task_status=np.full(len(chunk.task_status), int(TaskStatus.ONGOING), dtype=np.int8))
+
+    def _is_there(self, scene: SceneState, goal: tuple[str, str]) -> bool:
+        item, container = (scene.find(name) for name in goal)
+        return item is not None and container is not None and self._one_hand.is_inside(item, container)
 
     def _next(self, scene: SceneState) -> None:
         """The thing tried least, and of those the one with the most room around it."""

@@ -91,16 +91,17 @@ def test_a_basket_can_be_emptied_one_thing_after_the_other():
     for setting in ("seen", "cluttered_unseen"):
         left = list(make_task("bin_picking", setting).sample(3).objects)
         while left:
-            free = [one for one in left if all(one is other or gap(wider(one, finger), other) >= 0 for other in left)]
+            free = [one for one in left if any(has_room(one, axis, finger, left) for axis in (0, 1))]
             assert free, [one.name for one in left]
             left = [one for one in left if one not in free]
 
 
-def wider(placed, finger):
-    """The same thing with fingers on its narrower sides."""
-    width, depth, height = placed.item.size
-    size = (width + 2 * finger, depth, height) if width <= depth else (width, depth + 2 * finger, height)
-    return replace(placed, item=replace(placed.item, size=size))
+def has_room(placed, axis, finger, others):
+    """Whether fingers fit on both sides of a thing along an axis of its own."""
+    size = list(placed.item.size)
+    size[axis] += 2 * finger
+    wide = replace(placed, item=replace(placed.item, size=tuple(size)))
+    return all(other is placed or gap(wide, other) >= 0 for other in others)
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ class LiveStack:
             self.heard.speeds.append((time.monotonic(), self.stamp / NANOSECONDS, self.speed, share))
 
     def _on_command(self, message: JointCommandMsg) -> None:
+        if self.stamp - stamp_of(message) > SILENCE * NANOSECONDS:
+            return  # an answer to a state so old that the driver does not follow it
         self.heard.commands.append((time.monotonic(), stamp_of(message) / NANOSECONDS, np.array(message.velocity)))
 
     # Waiting
