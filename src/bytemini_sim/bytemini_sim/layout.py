@@ -23,7 +23,7 @@ CONTAINER_GAP = 0.060
 """Least free space between a container and anything else, m."""
 
 _FINGER_ROOM = 0.046
-"""What a finger takes beside a thing, m: 0.026 itself, opened by 0.009 beyond the thing, 0.010 of clearance, 0.001 to spare."""
+"""What a finger takes beside a thing, m: 0.026 itself, 0.009 between them, 0.010 of clearance, 0.001 to spare."""
 
 _REST = 5e-4  # things start this high above the table, m, and settle
 _MAX_TRIES = 5000
