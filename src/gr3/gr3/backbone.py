@@ -7,6 +7,7 @@ size through loops over lengths that are only known when it runs; ours handles a
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,40 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # On a CPU attention in bfloat16 is slower than in float32; what is around it is faster.
+        with torch.autocast("cpu", enabled=False):
+            out = functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+    else:
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out.transpose(1, 2).flatten(2)
+
+
+class Residual(nn.Module):
+    """A convolution beside its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(1, width), nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) to the same."""
+        out: Tensor = x + self.layers(x)
+        return out
 
 
 class PatchStem(nn.Module):
     """Convolutions in the place of the linear patch embedding, each halving the picture (`VisionConfig.stem`)."""
 
-    def __init__(self, widths: tuple[int, ...], hidden: int) -> None:
+    def __init__(self, widths: tuple[int, ...], hidden: int, residual: bool = False) -> None:
+        """`residual`: with one more convolution at each size but the first."""
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
         for width in widths:
             layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(1, width), nn.SiLU()]
+            if residual and before > 3:
+                layers.append(Residual(width))
             before = width
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, hidden, 1))
 
@@ -86,6 +108,16 @@ class PatchStem(nn.Module):
         """(B, 3, H, W) to (B, hidden, H / patch, W / patch)."""
         patches: Tensor = self.layers(pictures)
         return patches
+
+
+def _waves(grid: tuple[int, int], hidden: int) -> Tensor:
+    """(h, w, hidden) sines and cosines of where in the picture: where learned positions begin."""
+    h, w = grid
+    frequencies = math.pi * 2.0 ** torch.linspace(-1, 3, hidden // 4)
+    rows = (torch.arange(h) + 0.5)[:, None] / h * frequencies
+    columns = (torch.arange(w) + 0.5)[:, None] / w * frequencies
+    parts = (rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1))
+    return torch.cat([f(part) for part in parts for f in (torch.sin, torch.cos)], dim=-1)
 
 
 class Backbone(nn.Module):
@@ -99,15 +131,23 @@ class Backbone(nn.Module):
     std: Tensor
     frequencies: Tensor
     image_positions: Tensor
+    picture_tokens: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.qwen: Any = Qwen2_5_VLModel(qwen_config(config))
         vision = config.vision
-        self.stem = PatchStem(vision.stem, vision.hidden) if vision.stem else None
+        self.stem = PatchStem(vision.stem, vision.hidden, vision.stem_residual) if vision.stem else None
+        self.places, self.spots = nn.ParameterDict(), nn.ParameterDict()
         if self.stem is not None:
             self.qwen.visual.patch_embed = nn.Identity()
+            for size in dict.fromkeys(view.size for view in config.views.values()):
+                grid = (size[0] // vision.patch, size[1] // vision.patch)
+                self.places[_size_key(size)] = nn.Parameter(0.5 * _waves(grid, vision.hidden))
+                merged = (grid[0] // vision.merge, grid[1] // vision.merge)
+                self.spots[_size_key(size)] = nn.Parameter(0.6 * _waves(merged, config.text.hidden).flatten(0, 1))
+            self._start_from_scratch()
         self.head = None if config.text.tied else nn.Linear(config.text.hidden, config.text.vocabulary, bias=False)
         unit = vision.patch * vision.merge
         self.grids = [(view.size[0] // unit, view.size[1] // unit) for view in config.views.values()]
@@ -119,6 +159,9 @@ class Backbone(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
         positions, end = self._image_positions()
         self.register_buffer("image_positions", positions, persistent=False)
+        starts = [sum(self.image_tokens[:i]) + 2 * i + 1 for i in range(len(self.grids))]
+        pictures = torch.cat([start + torch.arange(n) for start, n in zip(starts, self.image_tokens, strict=True)])
+        self.register_buffer("picture_tokens", pictures, persistent=False)
         self.text_start = end
         for view, (size, grid) in enumerate(
             zip((v.size for v in config.views.values()), self._patch_grids(), strict=True)
@@ -128,6 +171,16 @@ class Backbone(nn.Module):
             self.register_buffer(f"vision_cos_{view}", cos, persistent=False)
             self.register_buffer(f"vision_sin_{view}", sin, persistent=False)
             self.register_buffer(f"vision_window_{view}", window, persistent=False)
+
+    def _start_from_scratch(self) -> None:
+        """Weights of the size that small widths want; Qwen's own (0.02 for all) are for a width of thousands."""
+        depth = {"visual": self.config.vision.depth, "language_model": self.config.text.layers}
+        for name, module in self.qwen.named_modules():
+            if isinstance(module, nn.Linear):
+                last = name.endswith(("o_proj", "down_proj", "attn.proj"))
+                scale = (2 * depth[name.split(".")[0]]) ** -0.5 if last else 1.0
+                nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
+        nn.init.normal_(self.qwen.language_model.embed_tokens.weight, std=self.config.text.hidden**-0.5)
 
     @property
     def prefix_tokens(self) -> int:
@@ -149,7 +202,8 @@ class Backbone(nn.Module):
         p, m = vision.patch, vision.merge
         h, w = height // p, width // p
         if self.stem is not None:
-            x = self.stem(x)
+            place = self.places[_size_key((height, width))]
+            x = self.stem(x) + place.permute(2, 0, 1)
             x = x.view(b, vision.hidden, h // m, m, w // m, m)
             patches: Tensor = x.permute(0, 2, 4, 3, 5, 1).reshape(b, h * w, vision.hidden)
             return patches
@@ -176,6 +230,9 @@ class Backbone(nn.Module):
         unit = self.config.vision.merge**2
         merged = visual.merger.ln_q(x).view(b, n // unit, unit * hidden)
         tokens: Tensor = visual.merger.mlp(merged)
+        if self.stem is not None:
+            # What is seen and where it is, of equal weight; pretrained weights know it from the patches.
+            tokens = _unit(tokens) + self.spots[_size_key((pictures.shape[1], pictures.shape[2]))]
         return tokens
 
     def embed_images(self, images: list[Tensor], marks: Tensor) -> Tensor:
@@ -259,12 +316,27 @@ class Backbone(nn.Module):
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.qwen.language_model.norm(x), cache
 
+    def names(self, tokens: Tensor) -> Tensor:
+        """How much pictures' tokens, as the language model gets them, look like each word: logits (..., vocabulary)."""
+        if self.stem is not None:
+            tokens = tokens - torch.cat([self.spots[_size_key(v.size)] for v in self.config.views.values()])
+        return functional.linear(_unit(tokens), self.qwen.language_model.embed_tokens.weight)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits of (..., hidden)."""
         if self.head is not None:
             own: Tensor = self.head(hidden)
             return own
         return functional.linear(hidden, self.qwen.language_model.embed_tokens.weight)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Of unit root mean square along the last axis."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+def _size_key(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _vision_geometry(grid: tuple[int, int], vision: VisionConfig) -> tuple[Tensor, Tensor, Tensor]:

@@ -60,7 +60,7 @@ def training(steps: int, samples: int) -> dict[str, float]:
     import torch
 
     from gr3.config import tiny
-    from gr3.dataset import Batch, Mixture
+    from gr3.dataset import IGNORE, Batch, Mixture
     from gr3.losses import losses
     from gr3.model import GR3
     from gr3.recipes import TrainConfig
@@ -80,11 +80,13 @@ def training(steps: int, samples: int) -> dict[str, float]:
         },
         text=rng.integers(70, 500, (samples, model.config.text_length)),
         text_mask=np.ones((samples, model.config.text_length), dtype=bool),
+        text_labels=np.full((samples, model.config.text_length), IGNORE),
         state=rng.normal(size=(robot, STATE)).astype(np.float32),
         actions=rng.normal(size=(robot, model.config.action.horizon, COLUMNS)).astype(np.float32),
         weight=np.ones((robot, COLUMNS), dtype=np.float32),
         segments=segments,
         labels=segments,
+        names=np.zeros((samples, 0, model.config.text.vocabulary), dtype=np.float32),
     )
     times = []
     for step in range(steps + 1):

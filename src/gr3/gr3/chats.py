@@ -44,7 +44,9 @@ def write(stills: Shards, folder: Path, number: int, seed: int = 0) -> Path:
             places, points = stills.take("places", which)[0, :known], stills.take("points", which)[0, :, :known]
             scene = talk.Scene(episode["things"], places, points, episode["phrases"])
             talks = [talk.caption(scene, grounded=False), talk.caption(scene, grounded=True)]
-            talks += talk.dense(scene, names, [(episode["target"], episode["destination"])], 6, rng)
+            if not talk.is_ambiguous(scene, episode["target"]):
+                talks.append(talk.plan(scene, episode["target"], episode["destination"]))
+            talks += talk.dense(scene, names, 6, rng)
             picture = f"pictures/{frame:06d}.png"
             Image.fromarray(stills.take("head", which)[0]).save(folder / picture)
             lines.write(json.dumps(chat(picture, talks)) + "\n")

@@ -16,6 +16,7 @@ class VisionConfig:
 
     `stem`: widths of a convolutional stem that takes the place of the linear patch embedding, each layer halving the
     picture; empty for Qwen's own. A tower trained from scratch on little data learns far sooner with it.
+    `stem_residual`: one more convolution at each size but the first.
     `full_attention`: layers whose patches see the whole picture rather than their window of `window` pixels.
     """
 
@@ -28,6 +29,7 @@ class VisionConfig:
     window: int = 112
     full_attention: tuple[int, ...] = (7, 15, 23, 31)
     stem: tuple[int, ...] = ()
+    stem_residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def tiny(vocabulary: int) -> ModelConfig:
             merge=2,
             window=112,
             full_attention=(0, 1),
-            stem=(24, 48, 96),
+            stem=(32, 64, 128),
+            stem_residual=True,
         ),
         text=TextConfig(
             layers=6,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bytemini_core.types import CAMERAS
+from bytemini_sim.pick_place import TRAINING_WORDINGS
 from numpy.typing import NDArray
 
 from gr3 import talk
 from gr3.layout import ActionLayout
-from gr3.text import Text
+from gr3.text import ABSENT, Text
 
 IGNORE = -100
 _STD_FLOOR = 1e-3
+_NEAR, _FAR = 0.15, 1.7
+"""In cells of a picture: how far from a cell a thing's middle may be to be shown by it, and where nothing is."""
 
 
 class DatasetError(ValueError):
@@ -53,17 +56,34 @@ class Batch:
     """What the model is trained on in one step, of B samples of which the first R are of a robot's trajectory.
 
     `images`: per camera (B, H, W, 3) uint8. `text`, `text_mask`: (B, length). `state`: (R, state) and `actions`:
-    (R, k, columns), both normalised. `weight`: (R, columns). `segments`, `labels`: (B, N, Q) conversations.
+    (R, k, columns), both normalised. `weight`: (R, columns). `segments`, `labels`: (B, N, Q) conversations. After an
+    instruction `text` holds what the model should say to it, and `text_labels` (B, length) asks for that. `names`
+    (B, picture tokens, vocabulary): the words for what each token of the pictures shows, zero where that is not clear.
     """
 
     images: dict[str, NDArray[np.uint8]]
     text: NDArray[np.int64]
     text_mask: NDArray[np.bool_]
+    text_labels: NDArray[np.int64]
     state: NDArray[np.float32]
     actions: NDArray[np.float32]
     weight: NDArray[np.float32]
     segments: NDArray[np.int64]
     labels: NDArray[np.int64]
+    names: NDArray[np.float32]
+
+    def trimmed(self, pad: int) -> Batch:
+        """Without the columns of text and conversations that are padding in every row."""
+        text = int((self.text != pad).any(0).sum())
+        talk = int((self.segments != pad).any((0, 1)).sum())
+        return replace(
+            self,
+            text=self.text[:, :text],
+            text_mask=self.text_mask[:, :text],
+            text_labels=self.text_labels[:, :text],
+            segments=self.segments[:, :, :talk],
+            labels=self.labels[:, :, :talk],
+        )
 
 
 class Shards:
@@ -171,7 +191,10 @@ class Source:
         normalisation: Normalisation,
         mixture: Mixture,
         text_length: int,
+        cells: Sequence[tuple[int, int]] = (),
     ) -> None:
+        """Over shards. `cells`: per camera, rows and columns of the tokens that its picture becomes."""
+        self._cells = tuple(cells)
         self.demos, self.stills = demos, stills
         self.text, self.layout, self._norm = text, layout, normalisation
         self._mixture, self._length = mixture, text_length
@@ -204,11 +227,13 @@ class Source:
         rng = np.random.default_rng([seed, step, rank])
         mixture, demos = self._mixture, self.demos
         frames = rng.integers(self._last, size=mixture.robot)
-        parts = [self._parts(demos, frames, rng)]
+        images, scenes, segments, labels = self._parts(demos, frames, rng)
+        parts = [(images, segments, labels)]
+        names = [self._names(scenes)]
         state = (demos.take("state", frames) - self._norm.state_mean) / self._norm.state_std
         actions = demos.take("actions", frames)
         weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
-        instructions = []
+        told: list[talk.Talk] = []
         for i, frame in enumerate(frames):
             episode = demos.episodes[demos.episode_index[frame]]
             words, kind = episode["instruction"], episode.get("kind", "robot")
@@ -218,53 +243,109 @@ class Source:
             if kind == "invalid":
                 actions[i, :, self.layout.status] = -1.0
             weight[i] = self.layout.supervised(kind) * self._weight
-            instructions.append(words)
+            answer = ""
+            if kind == "invalid":
+                answer = ABSENT
+            elif kind == "robot" and episode["things"]:
+                answer = talk.plan(scenes[i], episode["target"], episode["destination"]).answer
+            told.append(talk.Talk(words, answer))
         actions = (actions - self._norm.action_mean) / self._norm.action_std
         if self.stills is not None and mixture.stills:
             frames = rng.integers(len(self.stills), size=mixture.stills)
-            parts.append(self._parts(self.stills, frames, rng))
-            instructions += ["describe"] * mixture.stills  # nothing is asked to be done: their chats are what counts
+            images, scenes, segments, labels = self._parts(self.stills, frames, rng)
+            parts.append((images, segments, labels))
+            names.append(self._names(scenes))
+            told += [self._asked_of(scene, rng) for scene in scenes]
         images = {name: np.concatenate([images[name] for images, _, _ in parts]) for name in CAMERAS}
         if mixture.augment:
             images = {name: augment(images[name], rng) for name in CAMERAS}
-        tokens = [self.text.instruction(words, self._length) for words in instructions]
+        text, mask, text_labels = self._told(told)
         return Batch(
             images=images,
-            text=np.stack([ids for ids, _ in tokens]),
-            text_mask=np.stack([mask for _, mask in tokens]),
+            text=text,
+            text_mask=mask,
+            text_labels=text_labels,
             state=state.astype(np.float32),
             actions=np.clip(actions, -8.0, 8.0).astype(np.float32),
             weight=weight,
             segments=np.concatenate([segments for _, segments, _ in parts]),
             labels=np.concatenate([labels for _, _, labels in parts]),
-        )
+            names=np.concatenate(names),
+        ).trimmed(self.text.pad)
+
+    def _names(self, scenes: Sequence[talk.Scene]) -> NDArray[np.float32]:
+        """The words for what the cells of the pictures show: those of the things whose middle is there or next to it.
+
+        Far from all things there is nothing (padding); in between it is not clear, for things are of many sizes.
+        """
+        targets = [np.zeros((len(scenes), 0, self.text.size), dtype=np.float32)]
+        for camera, (rows, columns) in enumerate(self._cells):
+            cell = talk.cells(rows, columns)
+            parts = np.zeros((len(scenes), rows * columns, self.text.size), dtype=np.float32)
+            for i, scene in enumerate(scenes):
+                points = scene.points[camera]
+                apart = np.abs(cell[:, None] - np.where(np.isfinite(points), points, 9.0)) * (columns, rows)
+                here = (apart < 0.5 + _NEAR).all(-1)
+                for j, thing in enumerate(scene.things):
+                    ids = self.text.ids(str(thing["name"]))
+                    parts[i][np.ix_(here[:, j], list(ids))] += 1.0 / len(ids)
+                if len(scene.things) and camera == 0:
+                    parts[i, (apart > _FAR).any(-1).all(-1), self.text.pad] = 1.0
+            targets.append(parts)
+        names = np.concatenate(targets, axis=1)
+        return names / np.maximum(names.sum(-1, keepdims=True), 1e-6)
+
+    def _asked_of(self, scene: talk.Scene, rng: np.random.Generator) -> talk.Talk:
+        """An instruction for a still scene, worded as any: where are the things, or is one not there."""
+        present = [str(t["name"]) for t in scene.things if not t["container"]]
+        into = [str(t["name"]) for t in scene.things if t["container"]]
+        names = self.objects if rng.random() < 0.3 or not present else present
+        target = str(rng.choice(names))
+        if not into or talk.is_ambiguous(scene, target):
+            return talk.Talk("describe", "")
+        words = str(rng.choice(TRAINING_WORDINGS)).format(target=target, into=into[0])
+        known = scene.find(target) is not None
+        return talk.Talk(words, talk.plan(scene, target, into[0]).answer if known else ABSENT)
+
+    def _told(self, talks: Sequence[talk.Talk]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Instructions and what is to be said to them: token ids, which are the instruction's, labels."""
+        tokens = [self.text.instruction(item.question, self._length) for item in talks]
+        text, mask = np.stack([ids for ids, _ in tokens]), np.stack([m for _, m in tokens])
+        labels = np.full_like(text, IGNORE)
+        for i, item in enumerate(talks):
+            begin = int(mask[i].sum())
+            ids = (*self.text.ids(item.answer), self.text.end)[: self._length - begin] if item.answer else ()
+            text[i, begin : begin + len(ids)] = labels[i, begin : begin + len(ids)] = ids
+        return text, mask, labels
 
     def _parts(
         self, shards: Shards, frames: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[dict[str, NDArray[np.uint8]], list[talk.Scene], NDArray[np.int64], NDArray[np.int64]]:
+        """Pictures, what is known about each, and conversations about them: tokens and labels."""
         images = {name: shards.take(name, frames) for name in CAMERAS}
         mixture = self._mixture
         shape = (len(frames), mixture.conversations, mixture.tokens)
         segments, labels = np.full(shape, self.text.pad, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)
-        if not mixture.conversations:
-            return images, segments, labels
         places, points = shards.take("places", frames), shards.take("points", frames)
+        scenes: list[talk.Scene] = []
         for i, frame in enumerate(frames):
             episode = shards.episodes[shards.episode_index[frame]]
             known = len(episode["things"])
             phrases = episode["phrases"] if shards is self.stills else ()
             scene = talk.Scene(episode["things"], places[i, :known], points[i, :, :known], phrases)
+            scenes.append(scene)
+            if not mixture.conversations:
+                continue
             if episode.get("talks"):
                 chosen = rng.integers(len(episode["talks"]), size=mixture.conversations)
                 talks = [talk.Talk(*episode["talks"][c]) for c in chosen]
             elif known:
-                asked = [(episode["target"], episode["destination"])] if rng.random() < 0.5 else []
-                talks = talk.dense(scene, [*self.objects, *self.containers], asked, mixture.conversations, rng)
+                talks = talk.dense(scene, [*self.objects, *self.containers], mixture.conversations, rng)
             else:
                 talks = []
             for j, item in enumerate(talks):
                 self._pack(item, segments[i, j], labels[i, j])
-        return images, segments, labels
+        return images, scenes, segments, labels
 
     def _pack(self, item: talk.Talk, segment: NDArray[np.int64], label: NDArray[np.int64]) -> None:
         question = self.text.ids(item.question)
@@ -298,7 +379,6 @@ def augment(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
 def corpus(episodes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Everything that a model trained on these episodes may read or say: what its tokenizer is made from."""
     from bytemini_sim.catalogue import load_catalogue
-    from bytemini_sim.pick_place import TRAINING_WORDINGS
 
     catalogue = load_catalogue()
     items = [*catalogue.split("seen")[0], *catalogue.split("seen")[1]]

@@ -136,7 +136,8 @@ class ActionDiT(nn.Module):
         Returns:
             (B, k, columns).
         """
-        x = torch.cat([self.state(state)[:, None], self.action(noisy)], dim=1)
+        # The residual stream stays as exact as what comes in, also where autocast makes the layers less so.
+        x = torch.cat([self.state(state)[:, None], self.action(noisy)], dim=1).to(noisy.dtype)
         # The state is no noisy thing: its time is that of clean data.
         full = torch.cat([torch.ones_like(time[:, :1]), time], dim=1)
         t = self.time(time_features(full, self.config.action.hidden))

@@ -75,8 +75,8 @@ def answers(model: GR3, source: Source) -> dict[str, float]:
             ids[i, j, : len(tokens)], last[i, j] = tokens, len(tokens) - 1
     text = np.full((len(frames), model.config.text_length), source.text.pad, dtype=np.int64)
     mask = np.ones_like(text, dtype=bool)
-    _, logits = model.prefix_and_answers(images, torch.from_numpy(text), torch.from_numpy(mask), torch.from_numpy(ids))
-    first = np.take_along_axis(logits.numpy(), last[..., None, None], axis=2)[:, :, 0]
+    _, said = model.prefix_and_answers(images, torch.from_numpy(text), torch.from_numpy(mask), torch.from_numpy(ids))
+    first = np.take_along_axis(said.answers.numpy(), last[..., None, None], axis=2)[:, :, 0]
     for i in range(len(frames)):
         for j in range(6):
             index = known[i][j]

@@ -32,6 +32,19 @@ class Prefix:
         return Prefix(cache, self.seen.repeat_interleave(times, 0))
 
 
+@dataclass
+class Answers:
+    """What the model says: logits of the token after each, of the instruction and of conversations.
+
+    `said`: (B, n, vocabulary). `answers`: (B, N, Q, vocabulary). `names`: (B, picture tokens, vocabulary) what each
+    token of the pictures shows, before it is read.
+    """
+
+    said: Tensor
+    answers: Tensor
+    names: Tensor
+
+
 class GR3(nn.Module):
     """The model.
 
@@ -64,12 +77,12 @@ class GR3(nn.Module):
             text: (B, text_length) token ids, padded on the right.
             text_mask: (B, text_length) bool, False for padding.
         """
-        prefix, _ = self._read(images, text, text_mask, None)
+        prefix, _, _ = self._read(images, text, text_mask, None)
         return prefix
 
     def prefix_and_answers(
         self, images: list[Tensor], text: Tensor, text_mask: Tensor, segments: Tensor
-    ) -> tuple[Prefix, Tensor]:
+    ) -> tuple[Prefix, Answers]:
         """The same, and beside it next-token logits of many short conversations about the same pictures.
 
         Every conversation sees the pictures and itself, neither the instruction nor the other conversations, exactly as
@@ -77,24 +90,29 @@ class GR3(nn.Module):
 
         Args:
             images: per camera (B, H, W, 3) uint8.
-            text: (B, text_length) token ids of the instruction.
-            text_mask: (B, text_length) bool.
+            text: (B, n) token ids of the instruction; what the model should say to it may follow.
+            text_mask: (B, n) bool, True for the instruction only: nothing sees what follows it.
             segments: (B, N, Q) token ids of N conversations of at most Q tokens.
 
         Returns:
-            The prefix, and (B, N, Q, vocabulary) logits of the token after each.
+            The prefix, and what the model says.
         """
-        prefix, hidden = self._read(images, text, text_mask, segments)
+        prefix, hidden, pictures = self._read(images, text, text_mask, segments)
         assert hidden is not None
-        return prefix, self.backbone.logits(hidden)
+        said, answers = hidden[:, : text.shape[1]], hidden[:, text.shape[1] :].unflatten(1, segments.shape[1:])
+        backbone = self.backbone
+        names = backbone.names(pictures[:, backbone.picture_tokens])
+        return prefix, Answers(backbone.logits(said), backbone.logits(answers), names)
 
     def _read(
         self, images: list[Tensor], text: Tensor, text_mask: Tensor, segments: Tensor | None
-    ) -> tuple[Prefix, Tensor | None]:
+    ) -> tuple[Prefix, Tensor | None, Tensor]:
+        """The prefix; the last layer's output from the text on, if wanted; the pictures as they are read."""
         backbone = self.backbone
         b, length = text.shape
         p = backbone.prefix_tokens
-        x = torch.cat([backbone.embed_images(images, self.marks), backbone.embed(text)], dim=1)
+        pictures = backbone.embed_images(images, self.marks)
+        x = torch.cat([pictures, backbone.embed(text)], dim=1)
         device = text.device
         start = backbone.text_start
         positions = [backbone.image_positions, start + torch.arange(length, device=device).expand(3, -1)]
@@ -103,7 +121,7 @@ class GR3(nn.Module):
             causal = torch.ones(p + length, p + length, dtype=torch.bool, device=device).tril()
             mask = causal[None, None] & seen[:, None, None, :]
             _, cache = backbone.read(x, torch.cat(positions, dim=1), mask, need_hidden=False)
-            return Prefix(cache, seen), None
+            return Prefix(cache, seen), None, pictures
         _, n, q = segments.shape
         x = torch.cat([x, backbone.embed(segments.reshape(b, n * q))], dim=1)
         positions.append(start + torch.arange(q, device=device).repeat(n).expand(3, -1))
@@ -121,7 +139,7 @@ class GR3(nn.Module):
         padded = torch.cat([seen, torch.ones(b, n * q, dtype=torch.bool, device=device)], dim=1)
         hidden, cache = backbone.read(x, torch.cat(positions, dim=1), causal[None, None] & padded[:, None, None, :])
         m = p + length
-        return Prefix([(k[:, :, :m], v[:, :, :m]) for k, v in cache], seen), hidden[:, m:].view(b, n, q, -1)
+        return Prefix([(k[:, :, :m], v[:, :, :m]) for k, v in cache], seen), hidden[:, p:], pictures
 
     # -- flow ---------------------------------------------------------------------------------------------------------
 
@@ -202,7 +220,24 @@ class GR3(nn.Module):
         return (w * error).sum() / w.sum().clamp(min=1.0)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of the token after each; `labels` are the tokens themselves, `IGNORE` where not to be predicted."""
-    logits, labels = logits[..., :-1, :], labels[..., 1:]
-    return functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE)
+def next_token_loss(logits: Tensor, labels: Tensor, blur: Tensor | None = None) -> Tensor:
+    """Cross entropy of the token after each.
+
+    Args:
+        logits: (..., Q, vocabulary).
+        labels: (..., Q) the tokens themselves, `IGNORE` where not to be predicted.
+        blur: (vocabulary, vocabulary) per token, what is also nearly right (`Text.blur`).
+    """
+    logits, labels = logits[..., :-1, :].flatten(0, -2), labels[..., 1:].flatten()
+    logits, labels = logits[labels != IGNORE].float(), labels[labels != IGNORE]
+    if not len(labels):
+        return logits.sum() * 0.0
+    return functional.cross_entropy(logits, labels if blur is None else blur[labels])
+
+
+def naming_loss(logits: Tensor, names: Tensor) -> Tensor:
+    """Cross entropy of what the pictures' tokens show, (B, n, vocabulary) each; targets are zero where unknown."""
+    known = names.sum(-1) > 0
+    if not known.any():
+        return logits.sum() * 0.0
+    return functional.cross_entropy(logits[known].float(), names[known])

@@ -69,6 +69,12 @@ class Scene:
         return [i for i, thing in enumerate(self.things) if not thing["container"]]
 
 
+def cells(rows: int, columns: int) -> NDArray[np.float64]:
+    """(rows columns, 2) middles of a picture's cells, row by row, as fractions (u, v) of it."""
+    v, u = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
+    return np.stack([u.ravel(), v.ravel()], axis=-1)
+
+
 HAND = ("", "left", "right")
 """What the wrist cameras are called, by camera index."""
 
@@ -92,9 +98,11 @@ def point_from_hand(scene: Scene, name: str, camera: int) -> Talk:
 
 
 def plan(scene: Scene, target: str, destination: str) -> Talk:
-    """Where are the two things that an instruction speaks of."""
-    first, second = scene.find(target), scene.find(destination)
-    places = [ABSENT if i is None else scene.in_view(0, i) for i in (first, second)]
+    """Where are the two things that an instruction speaks of; what is beyond the picture's edge is said to be there."""
+    places = []
+    for index in (scene.find(target), scene.find(destination)):
+        beyond = index is None or not np.isfinite(scene.points[0, index]).all()
+        places.append(ABSENT if beyond or index is None else " ".join(place(float(f)) for f in scene.points[0, index]))
     return Talk(f"put the {target} into the {destination}", " ".join(places))
 
 
@@ -135,20 +143,17 @@ def caption(scene: Scene, grounded: bool) -> Talk:
     return Talk("describe", ", ".join(name for name, _ in shown))
 
 
-def dense(
-    scene: Scene, names: Sequence[str], asked: Sequence[tuple[str, str]], number: int, rng: np.random.Generator
-) -> list[Talk]:
+def dense(scene: Scene, names: Sequence[str], number: int, rng: np.random.Generator) -> list[Talk]:
     """A mixture of conversations about one instant, mostly grounding.
 
     Args:
         scene: what is known.
         names: every name there is, to ask also for what is absent.
-        asked: (target, destination) pairs to ask for as instructions.
         number: how many.
         rng: draws them.
     """
     present = [str(thing["name"]) for thing in scene.things]
-    talks: list[Talk] = [plan(scene, *pair) for pair in asked if not is_ambiguous(scene, pair[0])][:number]
+    talks: list[Talk] = []
     while len(talks) < number:
         draw = rng.random()
         name = str(rng.choice(present)) if rng.random() < 0.75 else str(rng.choice(names))
@@ -157,13 +162,13 @@ def dense(
             if is_ambiguous(scene, name):
                 continue
         talk: Talk | None
-        if draw < 0.50:
+        if draw < 0.70:
             talk = point(scene, name)
-        elif draw < 0.75:
+        elif draw < 0.80:
             talk = point_from_hand(scene, name, int(rng.integers(1, 3)))
-        elif draw < 0.83:
+        elif draw < 0.90:
             talk = name_at(scene, rng)
-        elif draw < 0.95:
+        elif draw < 0.98:
             talk = refer(scene, rng)
         else:
             talk = count(scene, rng)

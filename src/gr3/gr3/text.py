@@ -86,6 +86,18 @@ class Text:
         tokenizer.decoder = decoders.WordPiece()
         return cls(tokenizer)
 
+    def blur(self, width: float) -> NDArray[np.float32]:
+        """(size, size) for each token what to learn in its place: itself, or for a place also the places beside it.
+
+        Cross entropy alone does not know that places are near one another; `width`: standard deviation in places.
+        """
+        targets = np.eye(self.size, dtype=np.float32)
+        at = [self.ids(f"<|{i}|>")[0] for i in range(BINS)]
+        apart = np.subtract.outer(np.arange(BINS), np.arange(BINS)) / width
+        near = np.exp(-0.5 * apart**2)
+        targets[np.ix_(at, at)] = near / near.sum(1, keepdims=True)
+        return targets
+
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
         self._tokenizer.save(str(path))

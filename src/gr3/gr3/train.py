@@ -108,7 +108,7 @@ def prepare(config: TrainConfig) -> None:
     if written.exists():
         record = json.loads(written.read_text(encoding="utf-8"))
         before = record["sessions"][-1]["config"]
-        fixed = ("size", "norm", "task_status", "cotraining", "seed", "robot_batch", "stills_batch")
+        fixed = ("size", "norm", "task_status", "cotraining", "seed")
         changed = [name for name in fixed if before[name] != getattr(config, name)]
         if changed:
             was = ", ".join(f"{name}={before[name]}" for name in changed)
@@ -198,18 +198,63 @@ def build(record: dict[str, Any], text: Text) -> GR3:
     return GR3(ModelConfig.from_dict(record["model"]), text.marks)
 
 
-def optimizer_of(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; no decay on vectors (norms, biases)."""
+class Optimizers:
+    """Several optimizers as one."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self._parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Of all."""
+        return [group for part in self._parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """Step all."""
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all."""
+        for part in self._parts:
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of all."""
+        return {str(i): part.state_dict() for i, part in enumerate(self._parts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From `state_dict`."""
+        for i, part in enumerate(self._parts):
+            part.load_state_dict(state[str(i)])
+
+
+def optimizer_of(model: torch.nn.Module, config: TrainConfig) -> Optimizers:
+    """AdamW, no decay on vectors (norms, biases); if so configured, Muon for the matrices inside transformer layers."""
     import torch
 
-    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    return torch.optim.AdamW(
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    inner = {name for name, p in named if config.muon and p.dim() == 2 and (".layers." in name or "blocks." in name)}
+    inner = {name for name in inner if "stem" not in name}
+    matrices = [p for name, p in named if name in inner]
+    decayed = [p for name, p in named if p.dim() > 1 and name not in inner]
+    others = [p for _, p in named if p.dim() <= 1]
+    parts: list[torch.optim.Optimizer] = []
+    if matrices:
+        parts.append(
+            torch.optim.Muon(
+                matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+        for group in parts[0].param_groups:
+            group["times"] = config.muon_rate
+    adamw = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=config.learning_rate,
         betas=(0.9, 0.95),
         fused=True,
     )
+    return Optimizers([*parts, adamw])
 
 
 def work(rank: int, config: TrainConfig, port: int) -> None:
@@ -238,7 +283,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     layout = ActionLayout(columns[: columns.index("left_hand/x")], tuple(record["state_names"][:19]))
     torch.manual_seed(config.seed)
     model = build(record, text)
-    source = Source(demos, stills, text, layout, norm, config.mixture(), model.config.text_length)
+    source = Source(demos, stills, text, layout, norm, config.mixture(), model.config.text_length, model.backbone.grids)
     source.hold_out(config.validation)
     if config.backbone:
         from gr3.backbone import load_qwen
@@ -247,13 +292,14 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     model.to(device)
     average = {name: p.detach().clone() for name, p in model.state_dict().items()}
     optimizer = optimizer_of(model, config)
+    bf16 = config.bf16 and (config.device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     start = 0
     if (out / "last.pt").exists():
         saved = torch.load(out / "last.pt", map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         average, start = saved["average"], int(saved["step"])
-    trained: Any = LossStep(model)
+    trained: Any = LossStep(model, torch.from_numpy(text.blur(config.blur)).to(device))
     if config.processes > 1:
         unused = not (config.cotraining and config.conversations)
         trained = DistributedDataParallel(trained, find_unused_parameters=unused)
@@ -263,10 +309,10 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
         if config.minutes and time.monotonic() - began > 60 * config.minutes:
             break
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, config)
+            group["lr"] = rate_at(step, config) * group.get("times", 1.0)
         batch = source.batch(config.seed, step, rank)
         generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + rank)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             found = trained(batch, config, generator)
         optimizer.zero_grad(set_to_none=True)
         found["loss"].backward()
@@ -309,7 +355,7 @@ def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in found.items()}
 
 
-def _save(path: Path, model: GR3, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int) -> None:
+def _save(path: Path, model: GR3, optimizer: Optimizers, average: dict[str, Tensor], step: int) -> None:
     import io
 
     import torch

@@ -148,7 +148,7 @@ def test_ambiguous_names_are_not_asked_for():
     painted = talk.Scene([{**s.things[0], "name": "white apple"}, *s.things[1:]], s.places, s.points)
     assert talk.is_ambiguous(painted, "apple")
     assert not talk.is_ambiguous(painted, "white apple")
-    talks = talk.dense(painted, ["apple", "mug"], [], 40, np.random.default_rng(0))
+    talks = talk.dense(painted, ["apple", "mug"], 40, np.random.default_rng(0))
     assert len(talks) == 40
     assert not any(t.question == "point apple" for t in talks)
 
@@ -189,7 +189,12 @@ def test_held_out_frames_are_never_drawn(source):
 
 def test_labels_ask_only_for_answers(source):
     batch = source.batch(0, 0)
-    for segment, label in zip(batch.segments.reshape(-1, 10), batch.labels.reshape(-1, 10), strict=True):
+    parts = [(batch.segments, batch.labels), (batch.text, batch.text_labels)]
+    for segment, label in (
+        (segment, label)
+        for ids, labels in parts
+        for segment, label in zip(ids.reshape(-1, ids.shape[-1]), labels.reshape(-1, ids.shape[-1]), strict=True)
+    ):
         asked = label != IGNORE
         assert asked.any()
         np.testing.assert_array_equal(label[asked], segment[asked])

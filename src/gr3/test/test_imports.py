@@ -142,7 +142,7 @@ def test_chats_go_out_and_come_back(tmp_path, write_shards, layout):
     picture, talks = pairs[0]
     np.testing.assert_array_equal(picture, stills.take("head", np.array([0]))[0])
     assert talks[0][0] == "describe"
-    assert len(talks) == 8
+    assert len(talks) == 9
     assert import_chats(path, tmp_path / "out") == 5
     back = Shards(tmp_path / "out" / "stills")
     assert [tuple(t) for t in back.episodes[0]["talks"]] == talks

@@ -141,14 +141,15 @@ def test_conversations_change_neither_the_prefix_nor_one_another(model, inputs):
     segments = torch.randint(0, config.text.vocabulary, (2, 3, 4))
     with torch.no_grad():
         alone = model.prefix(images, text, mask)
-        prefix, logits = model.prefix_and_answers(images, text, mask, segments)
+        prefix, said = model.prefix_and_answers(images, text, mask, segments)
+        logits = said.answers
         assert logits.shape == (2, 3, 4, config.text.vocabulary)
         for (k, v), (k2, v2) in zip(alone.cache, prefix.cache, strict=True):
             torch.testing.assert_close(k, k2, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(v, v2, atol=1e-5, rtol=1e-5)
         for i in range(3):
             _, single = model.prefix_and_answers(images, text, mask, segments[:, i : i + 1])
-            torch.testing.assert_close(single[:, 0], logits[:, i], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(single.answers[:, 0], logits[:, i], atol=1e-5, rtol=1e-5)
 
 
 def test_committed_rows_are_kept_and_steer_the_rest(model, inputs):
