@@ -51,12 +51,14 @@ def parameter(
         descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
     try:
         if default == ():
-            value = node.declare_parameter(name, Parameter.Type.DOUBLE_ARRAY, descriptor).value
-            return () if value is None else tuple(value)
+            # An empty list has no type by itself, and a parameter without a value makes get_parameters answer nothing.
+            kind = Parameter.Type.DOUBLE_ARRAY
+            node._parameter_overrides.setdefault(name, Parameter(name, kind, []))
+            return tuple(node.declare_parameter(name, kind, descriptor).value)
         value = node.declare_parameter(name, default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        kind = "list of numbers" if default == () else type(default).__name__
-        expected = f"a {kind}" + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
+        wanted = "list of numbers" if default == () else type(default).__name__
+        expected = f"a {wanted}" + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
         raise ValueError(f"parameter {name} of {node.get_name()}: expected {expected} ({error})") from error
     if choices and value not in choices:
         raise ValueError(f"parameter {name} of {node.get_name()} is {value!r}, expected {' or '.join(choices)}")

@@ -33,7 +33,9 @@ def test_values_out_of_range_or_of_another_kind_are_refused_by_name(make):
 
 
 def test_lists_of_numbers_may_be_empty(make):
-    assert parameter(make(), "zones", (), "m") == ()
+    node = make()
+    assert parameter(node, "zones", (), "m") == ()
+    assert node.get_parameter("zones").value == []
     assert parameter(make(zones=[1.0, 2.0]), "zones", (), "m") == (1.0, 2.0)
 
 
