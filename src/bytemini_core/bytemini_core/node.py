@@ -15,7 +15,6 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from bytemini_core.executor import StreamExecutor
@@ -35,7 +34,7 @@ def parameter(
     Args:
         node: whose parameter.
         name: its name.
-        default: its default, which also fixes the type; () for a list of numbers.
+        default: its default, which also fixes the type; a list must not be empty, or it has none.
         description: what it is, with the unit.
         choices: the words allowed, for a string.
         bounds: least and greatest value allowed, for a number.
@@ -50,14 +49,9 @@ def parameter(
     elif bounds is not None:
         descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
     try:
-        if default == ():
-            # An empty list has no type by itself, and a parameter without a value makes get_parameters answer nothing.
-            kind = Parameter.Type.DOUBLE_ARRAY
-            node._parameter_overrides.setdefault(name, Parameter(name, kind, []))
-            return tuple(node.declare_parameter(name, kind, descriptor).value)
         value = node.declare_parameter(name, default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        wanted = "list of numbers" if default == () else type(default).__name__
+        wanted = "list of numbers" if isinstance(default, list) else type(default).__name__
         expected = f"a {wanted}" + (f" from {bounds[0]} to {bounds[1]}" if bounds else "")
         raise ValueError(f"parameter {name} of {node.get_name()}: expected {expected} ({error})") from error
     if choices and value not in choices:

@@ -29,14 +29,12 @@ def test_values_out_of_range_or_of_another_kind_are_refused_by_name(make):
         with pytest.raises(ValueError, match=r"parameter speed of some: expected a float from 0\.0 to 10\.0"):
             parameter(make(speed=value), "speed", 1.0, "m/s", bounds=(0.0, 10.0))
     with pytest.raises(ValueError, match="parameter zones of some: expected a list of numbers"):
-        parameter(make(zones="here"), "zones", (), "m")
+        parameter(make(zones="here"), "zones", [0.0], "m")
 
 
-def test_lists_of_numbers_may_be_empty(make):
-    node = make()
-    assert parameter(node, "zones", (), "m") == ()
-    assert node.get_parameter("zones").value == []
-    assert parameter(make(zones=[1.0, 2.0]), "zones", (), "m") == (1.0, 2.0)
+def test_lists_of_numbers_are_parameters_too(make):
+    assert list(parameter(make(), "zones", [0.0], "m")) == [0.0]
+    assert list(parameter(make(zones=[1.0, 2.0]), "zones", [0.0], "m")) == [1.0, 2.0]
 
 
 def test_a_parameter_that_the_node_does_not_have_is_refused_with_the_one_that_was_meant(make):

@@ -120,6 +120,7 @@ def test_hands_and_forearms_stay_out_of_zones(make_bench) -> None:
     bench = make_bench(robot, WbcConfig(max_jump=1e3))
     wall = keep_out((0.0, 0.0, 0.0, 0.0, 0.2, 0.2, 0.2, 1.2, 0.0, 1.0, 0.0, 1.0, 4.0, 4.0), 0.3, 0.02)
     assert wall.shape == (3, 16)
+    assert keep_out((0.0,) * 7, None, 0.02).shape == (0, 16)
     bench.controller.set_environment(wall)
     bench.controller.request_mode(Mode.POLICY)
     nearest, lowest, near = np.inf, np.inf, False

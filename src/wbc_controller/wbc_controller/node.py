@@ -54,6 +54,7 @@ from wbc_controller.zones import keep_out
 
 _WRENCHES = ("none", "observer", "sensor")
 _M = (-10.0, 10.0)
+_BOX = "x, y, z, yaw, length, width, height (m, rad, odom)"
 _WRENCH_AGE = 50_000_000  # ns between a wrench and the state it is used with
 
 LOST = 2.0
@@ -79,7 +80,7 @@ class WbcNode(Node):
             weights=_weights(self),
         )
         floor = parameter(self, "floor", -1.0, "height of a floor to keep away from (m, odom), -1 for none", bounds=_M)
-        boxes = parameter(self, "keep_out", (), "x, y, z, yaw, length, width, height (m, rad, odom) of boxes to avoid")
+        boxes = parameter(self, "keep_out", [0.0] * 7, f"{_BOX} of boxes to avoid; zeros: none")
         distance = parameter(self, "keep_out_distance", 0.02, "m to floor and boxes", bounds=(0.0, 0.5))
         zones = keep_out(boxes, None if floor == -1.0 else floor, distance)
         self._senders = Senders()

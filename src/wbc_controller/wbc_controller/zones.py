@@ -15,7 +15,8 @@ def keep_out(boxes: Sequence[float], floor: float | None, distance: float) -> Ar
     """The zones (k, 16) that `set_environment` takes.
 
     Args:
-        boxes: seven numbers each: x, y, z of the centre (m, odom), yaw (rad), length, width, height (m).
+        boxes: seven numbers each: x, y, z of the centre (m, odom), yaw (rad), length, width, height (m); zeros are no
+            box (a list of parameters cannot be empty).
         floor: height (m) of a floor everywhere; None for none.
         distance: that hands and forearms keep from all of them (m).
 
@@ -28,6 +29,7 @@ def keep_out(boxes: Sequence[float], floor: float | None, distance: float) -> Ar
             f"keep_out has {given.size} numbers, expected finite x, y, z, yaw, length, width, height of each box"
         )
     given = given.reshape(-1, _NUMBERS)
+    given = given[given.any(axis=1)]
     if (given[:, 4:] <= 0.0).any():
         raise ValueError(f"keep_out has a box of {given[(given[:, 4:] <= 0.0).any(axis=1)][0, 4:]} m, expected a size")
     items = []
