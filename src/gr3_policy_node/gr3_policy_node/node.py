@@ -114,7 +114,7 @@ class PolicyNode(ManagedNode):
         self._steps: deque[Step] = deque()
         self._goals: dict[Task, ServerGoalHandle] = {}
         self._latest: Step | None = None
-        self._owned = False
+        self._owned = self._stopped = False
         self._stamp = self._measured = 0
         self._release_at: int | None = None
         self._request: _ModeRequest | None = None
@@ -456,8 +456,10 @@ class PolicyNode(ManagedNode):
         self._set_mode.call_async(SetMode.Request(mode=mode.value)).add_done_callback(answered)
 
     def _release(self) -> None:
-        """Give the robot back."""
+        """Give the robot back, unless it was stopped: a request for HOLD would release the emergency stop."""
         self._release_at = None
+        if self._stopped:
+            return
         self._request_mode(Mode.HOLD, lambda refused: self._refuse(refused) if refused else None)
 
     def _finish(self, task: Task, verdict: Verdict) -> None:
@@ -488,6 +490,7 @@ class PolicyNode(ManagedNode):
         goal.execute(tell)
 
     def _on_mode(self, message: WbcStatusMsg) -> None:
+        self._stopped = message.mode == WbcStatusMsg.ESTOP
         if message.mode == WbcStatusMsg.POLICY:
             self._owned = True
         elif self._owned:
