@@ -9,13 +9,14 @@ it, and as low as keeps things in, because a hand at 30 to 60 degrees has to get
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import ClassVar
 
 import numpy as np
 
 from bytemini_sim.catalogue import Catalogue, Item, load_catalogue
-from bytemini_sim.layout import scatter
+from bytemini_sim.layout import OBJECT_ZONE, scatter
 from bytemini_sim.scene import Placed, SceneSpec, Table
 
 INSTRUCTION = "move any object from the right basket to the left basket"
@@ -55,6 +56,7 @@ class BinPicking:
         if instruction is not None:
             raise ValueError(f"{self.name} has one instruction of its own; give none")
         rng = np.random.default_rng([zlib.crc32(f"{self.name}/{self.setting}".encode()), seed])
+        # The whole depth only where many have to fit: both arms reach tall things no further than on a table.
         crowded = self.setting.startswith("cluttered")
         low, high = MANY if crowded else FEW
         count = int(rng.integers(low, high + 1))
@@ -65,7 +67,7 @@ class BinPicking:
         baskets = tuple(self._basket(name, table) for name in (SOURCE, TARGET))
         while True:
             items: list[Item] = [pool[i] for i in rng.permutation(len(pool))[:count]]
-            placed = scatter(rng, items, baskets[0], _GAPS[crowded], square=True)
+            placed = scatter(rng, items, baskets[0], _GAPS[crowded], True, math.inf if crowded else OBJECT_ZONE.x[1])
             if placed is not None:
                 break
         return SceneSpec(

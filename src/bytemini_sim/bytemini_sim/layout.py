@@ -100,7 +100,12 @@ def arrange(
 
 
 def scatter(
-    rng: np.random.Generator, items: Sequence[Item], basket: Placed, least: float, square: bool = False
+    rng: np.random.Generator,
+    items: Sequence[Item],
+    basket: Placed,
+    least: float,
+    square: bool = False,
+    farthest: float = math.inf,
 ) -> tuple[Placed, ...] | None:
     """Lay things side by side into a basket, turned so that an arm reaches them; None where they did not fit this time.
 
@@ -113,6 +118,7 @@ def scatter(
         basket: where; not turned.
         least: least free space between things, and to the walls on the longer sides, m.
         square: turn them by quarters only: more of them fit.
+        farthest: no centre lies further ahead (m).
     """
     x, y, z = basket.position
     low = np.array([x, y]) - np.array(basket.item.inner[:2]) / 2
@@ -132,7 +138,12 @@ def scatter(
             reach_y = max(abs(r.s) * r.a + abs(r.c) * r.b for r in bounds)
             inside = low[0] + reach_x <= u <= high[0] - reach_x and low[1] + reach_y <= v <= high[1] - reach_y
             apart = all(outline.gap(other) >= least and fingers.gap(other) >= 0.0 for other in outlines)
-            if inside and apart and any(_lane_is_free(placed, heading, walls) for heading in _headings(placed)):
+            if (
+                inside
+                and apart
+                and u <= farthest
+                and any(_lane_is_free(placed, heading, walls) for heading in _headings(placed))
+            ):
                 standing.append(placed)
                 outlines.append(outline)
                 break
