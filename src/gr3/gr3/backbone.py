@@ -7,10 +7,10 @@ size through loops over lengths that are only known when it runs; ours handles a
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -113,11 +113,11 @@ class PatchStem(nn.Module):
 def _waves(grid: tuple[int, int], hidden: int) -> Tensor:
     """(h, w, hidden) sines and cosines of where in the picture: where learned positions begin."""
     h, w = grid
-    frequencies = math.pi * 2.0 ** torch.linspace(-1, 3, hidden // 4)
-    rows = (torch.arange(h) + 0.5)[:, None] / h * frequencies
-    columns = (torch.arange(w) + 0.5)[:, None] / w * frequencies
-    parts = (rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1))
-    return torch.cat([f(part) for part in parts for f in (torch.sin, torch.cos)], dim=-1)
+    frequencies = np.pi * 2.0 ** np.linspace(-1, 3, hidden // 4)
+    rows = np.broadcast_to(((np.arange(h) + 0.5) / h)[:, None, None] * frequencies, (h, w, hidden // 4))
+    columns = np.broadcast_to(((np.arange(w) + 0.5) / w)[:, None] * frequencies, (h, w, hidden // 4))
+    waves = np.concatenate([f(part) for part in (rows, columns) for f in (np.sin, np.cos)], axis=-1)
+    return torch.tensor(waves, dtype=torch.float32)
 
 
 class Backbone(nn.Module):
@@ -316,10 +316,15 @@ class Backbone(nn.Module):
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         return self.qwen.language_model.norm(x), cache
 
-    def names(self, tokens: Tensor) -> Tensor:
-        """How much pictures' tokens, as the language model gets them, look like each word: logits (..., vocabulary)."""
+    def names(self, tokens: Tensor, view: int | None = None) -> Tensor:
+        """How much pictures' tokens, as the language model gets them, look like each word: logits (..., vocabulary).
+
+        `tokens`: of one view, or of all.
+        """
         if self.stem is not None:
-            tokens = tokens - torch.cat([self.spots[_size_key(v.size)] for v in self.config.views.values()])
+            views = list(self.config.views.values())
+            shown = views if view is None else [views[view]]
+            tokens = tokens - torch.cat([self.spots[_size_key(v.size)] for v in shown])
         return functional.linear(_unit(tokens), self.qwen.language_model.embed_tokens.weight)
 
     def logits(self, hidden: Tensor) -> Tensor:

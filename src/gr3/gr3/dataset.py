@@ -194,7 +194,7 @@ class Source:
         cells: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Over shards. `cells`: per camera, rows and columns of the tokens that its picture becomes."""
-        self._cells = tuple(cells)
+        self.cells = tuple(cells)
         self.demos, self.stills = demos, stills
         self.text, self.layout, self._norm = text, layout, normalisation
         self._mixture, self._length = mixture, text_length
@@ -209,24 +209,29 @@ class Source:
                 self._weight[i] = mixture.base
         self._weight[layout.hands] = mixture.hands
         self._weight[layout.status] = mixture.status
-        self._last = len(demos)
+        self.last = len(demos)
 
     def hold_out(self, shards: int) -> None:
         """Keep the last demonstrations, of so many shards, for validation."""
         if shards >= self.demos.shards:
             raise DatasetError(f"there are {self.demos.shards} shards of demonstrations, {shards} of them to hold out")
-        self._last = len(self.demos) - sum(len(part) for part in self.demos.episode_of[-shards:] if shards)
+        self.last = len(self.demos) - sum(len(part) for part in self.demos.episode_of[-shards:] if shards)
+
+    def seen(self, shards: Shards, frames: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The head's pictures of frames, and `Batch.names` of them."""
+        images, scenes, _, _ = self._parts(shards, frames, np.random.default_rng(0))
+        return images[CAMERAS[0]], self._names(scenes)
 
     def held_out(self, number: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
         """Frames that no batch draws, and the episode of each."""
-        frames = rng.integers(self._last, len(self.demos), size=number)
+        frames = rng.integers(self.last, len(self.demos), size=number)
         return frames, [self.demos.episodes[self.demos.episode_index[f]] for f in frames]
 
     def batch(self, seed: int, step: int, rank: int = 0) -> Batch:
         """The batch of a step."""
         rng = np.random.default_rng([seed, step, rank])
         mixture, demos = self._mixture, self.demos
-        frames = rng.integers(self._last, size=mixture.robot)
+        frames = rng.integers(self.last, size=mixture.robot)
         images, scenes, segments, labels = self._parts(demos, frames, rng)
         parts = [(images, segments, labels)]
         names = [self._names(scenes)]
@@ -279,7 +284,7 @@ class Source:
         Far from all things there is nothing (padding); in between it is not clear, for things are of many sizes.
         """
         targets = [np.zeros((len(scenes), 0, self.text.size), dtype=np.float32)]
-        for camera, (rows, columns) in enumerate(self._cells):
+        for camera, (rows, columns) in enumerate(self.cells):
             cell = talk.cells(rows, columns)
             parts = np.zeros((len(scenes), rows * columns, self.text.size), dtype=np.float32)
             for i, scene in enumerate(scenes):

@@ -19,8 +19,10 @@ class TrainConfig:
     `robot_batch`, `stills_batch`: samples per step of all processes together. `taus`: noise levels per reading of the
     pictures. `decay`: share of the steps over which the learning rate falls to zero at the end. `committed`: share of
     samples whose first rows are given, for continuing what is already being executed. `cotraining`, `task_status`,
-    `norm`: off for the ablations. `bf16`: autocast, on a GPU only (CPUs emulate it). `minutes`: stop after so many, 0
-    for never.
+    `norm`: off for the ablations. `bf16`: autocast, on a GPU and on processors that have it. `blur`: of location tokens
+    (`Text.blur`). `muon`: Muon for the layers' matrices, at `muon_rate` times the learning rate. `looking`: steps in
+    which the vision tower alone learns to name things, before the others (`gr3.looking`). `minutes`: stop after so
+    many, 0 for never.
     """
 
     data: str = ""
@@ -31,10 +33,10 @@ class TrainConfig:
     stills: int = 0
     validation: int = 1
     steps: int = 9_000
-    robot_batch: int = 24
-    stills_batch: int = 24
-    conversations: int = 4
-    taus: int = 3
+    robot_batch: int = 20
+    stills_batch: int = 12
+    conversations: int = 6
+    taus: int = 4
     learning_rate: float = 1e-3
     warmup: int = 200
     decay: float = 0.25
@@ -50,6 +52,7 @@ class TrainConfig:
     blur: float = 1.0
     muon: bool = True
     muon_rate: float = 2.0
+    looking: int = 1200
     save_every: int = 100
     validate_every: int = 500
     minutes: float = 0.0
@@ -83,6 +86,7 @@ RECIPES: Mapping[str, TrainConfig] = {
         device="cuda",
         warmup=1000,
         muon=False,
+        looking=0,
         processes=1,
         robot_batch=16,
         stills_batch=8,

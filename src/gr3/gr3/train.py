@@ -299,6 +299,12 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         average, start = saved["average"], int(saved["step"])
+    elif config.looking and config.cotraining and model.backbone.stem is not None:
+        from gr3.looking import learn, match
+
+        learn(model, source, config, rank, bf16)
+        match(model, source, config.seed)
+        average = {name: p.detach().clone() for name, p in model.state_dict().items()}
     trained: Any = LossStep(model, torch.from_numpy(text.blur(config.blur)).to(device))
     if config.processes > 1:
         unused = not (config.cotraining and config.conversations)
