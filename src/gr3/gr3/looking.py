@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 PER_PROCESS = 32
 """Pictures per step and process."""
-_STILLS = 20
-"""Of them of still scenes."""
 _RATE = 3e-3
 _SHARPNESS = 7.0
 """How much more a word's own thing attracts than others, in logits, when the matching heads begin."""
@@ -42,7 +40,7 @@ def pictures(source: Source, rng: np.random.Generator, number: int) -> tuple[NDA
 
     Half of them mirrored: a thing is the same thing in a mirror.
     """
-    stills = min(_STILLS, number) if source.stills is not None else 0
+    stills = number * 5 // 8 if source.stills is not None else 0
     parts = [source.seen(source.demos, rng.integers(source.last, size=number - stills))]
     if source.stills is not None:
         parts.append(source.seen(source.stills, rng.integers(len(source.stills), size=stills)))
