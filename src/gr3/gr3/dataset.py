@@ -290,15 +290,16 @@ class Source:
             for i, scene in enumerate(scenes):
                 points = scene.points[camera]
                 apart = np.abs(cell[:, None] - np.where(np.isfinite(points), points, 9.0)) * (columns, rows)
-                here = (apart < 0.5 + _NEAR).all(-1)
+                here: NDArray[np.bool_] = np.all(apart < 0.5 + _NEAR, axis=-1)
                 for j, thing in enumerate(scene.things):
                     ids = self.text.ids(str(thing["name"]))
-                    parts[i][np.ix_(here[:, j], list(ids))] += 1.0 / len(ids)
+                    parts[i][np.ix_(np.flatnonzero(here[:, j]), np.array(ids))] += 1.0 / len(ids)
                 if len(scene.things) and camera == 0:
                     parts[i, (apart > _FAR).any(-1).all(-1), self.text.pad] = 1.0
             targets.append(parts)
         names = np.concatenate(targets, axis=1)
-        return names / np.maximum(names.sum(-1, keepdims=True), 1e-6)
+        names /= np.maximum(names.sum(-1, keepdims=True), 1e-6)
+        return names
 
     def _asked_of(self, scene: talk.Scene, rng: np.random.Generator) -> talk.Talk:
         """An instruction for a still scene, worded as any: where are the things, or is one not there."""

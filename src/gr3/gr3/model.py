@@ -99,7 +99,8 @@ class GR3(nn.Module):
         """
         prefix, hidden, pictures = self._read(images, text, text_mask, segments)
         assert hidden is not None
-        said, answers = hidden[:, : text.shape[1]], hidden[:, text.shape[1] :].unflatten(1, segments.shape[1:])
+        said = hidden[:, : text.shape[1]]
+        answers = hidden[:, text.shape[1] :].reshape(*segments.shape, -1)
         backbone = self.backbone
         names = backbone.names(pictures[:, backbone.picture_tokens])
         return prefix, Answers(backbone.logits(said), backbone.logits(answers), names)
