@@ -23,5 +23,6 @@ setup(
             "export = gr3.export:main",
         ],
         "bytemini.benchmarks": ["train = gr3.bench_train:main"],
+        "bytemini.policies": ["gr3-tiny = gr3.bundled:make_tiny"],
     },
 )
