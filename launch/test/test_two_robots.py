@@ -75,7 +75,7 @@ class Rig:
     def request(self, robot, mode):
         self.until(robot.set_mode.service_is_ready, "the controller's service")
         while True:  # an answer can be lost while two sides find each other
-            future = robot.set_mode.call_async(SetMode.Request(mode=mode.value))
+            future = robot.set_mode.call_async(SetMode.Request(mode=mode.value, reset=True))
             end = time.monotonic() + 3.0
             while not future.done() and time.monotonic() < end:
                 self.executor.spin_once(timeout_sec=0.02)

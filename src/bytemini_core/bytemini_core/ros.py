@@ -54,13 +54,26 @@ COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Description, mode, task: whoever comes later still gets the last one."""
 
-LOCKSTEP_QOS = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""Everything that a stage waits for in lock step: nothing may be lost, not even what was sent before it was found."""
+LOCKSTEP_QOS = QoSProfile(
+    depth=400, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""Everything that a stage waits for in lock step: nothing may be lost, not even what was sent before it was found. Two
+seconds of ticks: who only listens, nobody waits for, and a crowded machine may not let it run for that long."""
+
+LOCKSTEP_IMAGE_QOS = QoSProfile(
+    depth=20, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""The same two seconds of pictures."""
 
 
 def sensor_qos(lockstep: bool) -> QoSProfile:
-    """The profile of state and images: best effort in real time, reliable in lock step."""
+    """The profile of state: best effort in real time, reliable in lock step."""
     return LOCKSTEP_QOS if lockstep else SENSOR_QOS
+
+
+def image_qos(lockstep: bool) -> QoSProfile:
+    """The profile of images: as of state, but not as many are kept."""
+    return LOCKSTEP_IMAGE_QOS if lockstep else SENSOR_QOS
 
 
 def command_qos(lockstep: bool) -> QoSProfile:

@@ -374,12 +374,9 @@ class PanelNode(Node):
             elif isinstance(request, Reset):
                 # The topic is latched: what was said on it must not stop the controller again when it starts anew.
                 self._estop.publish(Bool(data=False))
-                self._ask_mode("HOLD", answer)
+                self._ask_mode("HOLD", answer, reset=True)
             elif isinstance(request, Hold):
-                if self._dashboard.mode == "ESTOP":
-                    answer(False, "the emergency stop is latched: reset it first")
-                else:
-                    self._ask_mode("HOLD", answer)
+                self._ask_mode("HOLD", answer)
             elif isinstance(request, Run):
                 self._run(request, answer)
             elif isinstance(request, Cancel):
@@ -413,11 +410,11 @@ class PanelNode(Node):
             self._pending.remove(pending)
             pending.answer(False, f"{pending.name} does not answer")
 
-    def _ask_mode(self, mode: str, answer: Answer) -> None:
+    def _ask_mode(self, mode: str, answer: Answer, reset: bool = False) -> None:
         if not self._set_mode.service_is_ready():
             answer(False, "the whole-body controller does not answer: is it running?")
             return
-        future = self._set_mode.call_async(SetMode.Request(mode=mode))
+        future = self._set_mode.call_async(SetMode.Request(mode=mode, reset=reset))
         self._await(
             "the whole-body controller",
             answer,

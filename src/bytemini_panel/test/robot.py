@@ -82,11 +82,11 @@ class TalkingRobot(Node):
             self.request(Mode.ESTOP)
 
     def _on_mode(self, request, response):
-        response.success, response.message = self.request(Mode(request.mode))
+        response.success, response.message = self.request(Mode(request.mode), request.reset)
         return response
 
-    def request(self, mode):
-        answer = self.modes.request(mode)
+    def request(self, mode, reset=True):
+        answer = self.modes.request(mode, reset)
         self._say_mode()
         return answer
 

@@ -24,6 +24,7 @@ from bytemini_core.ros import (
     command_qos,
     depth_message,
     image_message,
+    image_qos,
     joint_command,
     joint_state_message,
     odometry_message,
@@ -110,7 +111,7 @@ class SimNode(Node):
         self._power = PowerModel(self._world.robot.effort, charge)
         self._ticks, self._drawn, self._left_out = Meter(), Meter(), 0
 
-        qos = sensor_qos(self._lockstep)
+        qos, pictures = sensor_qos(self._lockstep), image_qos(self._lockstep)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
         self._joints = self.create_publisher(JointState, "joint_states", qos)
         self._odometry = self.create_publisher(Odometry, "odom", qos)
@@ -119,13 +120,13 @@ class SimNode(Node):
         self._powers = self.create_publisher(PowerStateMsg, "power", qos)
         self._wrenches = {side: self.create_publisher(WrenchStamped, f"wrench/{side}", qos) for side in SIDES}
         self._images = {
-            (camera, kind): self.create_publisher(Image, f"camera/{camera}/{topic}", qos)
+            (camera, kind): self.create_publisher(Image, f"camera/{camera}/{topic}", pictures)
             for camera in (*self._world.cameras, *((OUTSIDE_CAMERA,) if self._outside else ()))
             for kind, topic in (("color", "color/image_raw"), ("depth", "aligned_depth_to_color/image_raw"))
             if kind == "color" or (self._depth and camera != OUTSIDE_CAMERA)
         }
         self._infos = {
-            camera: self.create_publisher(CameraInfo, f"camera/{camera}/color/camera_info", qos)
+            camera: self.create_publisher(CameraInfo, f"camera/{camera}/color/camera_info", pictures)
             for camera in self._world.cameras
         }
         self._holds = self.create_publisher(Bool, HOLDING, LATCHED_QOS)

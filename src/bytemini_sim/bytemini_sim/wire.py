@@ -261,7 +261,7 @@ class WireRunner:
         # The simulator puts the robot elsewhere at once: the controller starts anew from what it then measures, as
         # after an emergency stop.
         for mode in (Mode.ESTOP, Mode.HOLD):
-            self._call(self._set_mode, SetMode.Request(mode=mode.value))
+            self._call(self._set_mode, SetMode.Request(mode=mode.value, reset=True))
         request = ResetWorld.Request(task=o.task, setting=o.setting, seed=seed, instruction=o.instruction or "")
         answer = self._call(self._reset, request)
         if not answer.success:

@@ -26,6 +26,7 @@ from bytemini_core.ros import (
     chunk_message,
     command_qos,
     image_array,
+    image_qos,
     robot_state,
     scene_state,
     sensor_qos,
@@ -213,7 +214,7 @@ class PolicyNode(ManagedNode):
             self._listen(kind, topic, partial(self._on_state, name), qos, raw=True)
         for camera in self._metadata.cameras:
             topic = f"camera/{camera}/color/image_raw"
-            self._listen(Image, topic, partial(self._on_image, camera), qos)
+            self._listen(Image, topic, partial(self._on_image, camera), image_qos(self._lockstep))
         if self._metadata.privileged:
             self._listen(SceneStateMsg, "sim/scene_state", self._on_scene, qos)
         if not self._lockstep:
@@ -456,7 +457,7 @@ class PolicyNode(ManagedNode):
         self._set_mode.call_async(SetMode.Request(mode=mode.value)).add_done_callback(answered)
 
     def _release(self) -> None:
-        """Give the robot back, unless it was stopped: a request for HOLD would release the emergency stop."""
+        """Give the robot back, unless it was stopped."""
         self._release_at = None
         if self._stopped:
             return

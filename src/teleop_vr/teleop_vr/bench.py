@@ -670,7 +670,7 @@ class _Nobody:
         """Count."""
         self.told += 1
 
-    def ask_mode(self, _: object) -> None:
+    def ask_mode(self, *_: object, **__: object) -> None:
         """Count."""
         self.told += 1
 

@@ -43,7 +43,7 @@ class IdealRobot:
         self._base = np.zeros(3)
         self._twist = np.zeros(3)
         self._reference: WholeBodyReference | None = None
-        self._asked: list[Mode] = []
+        self._asked: list[tuple[Mode, bool]] = []
         card = SceneCard("put the apple into the bowl", _PLACES, "kitchen")
         self._card = json.dumps(card.as_dict())
         self._episode = inputs.Recorder(state="IDLE", task=card.instruction, dataset="(demo)")
@@ -54,10 +54,10 @@ class IdealRobot:
         """Take a reference."""
         self._reference = reference
 
-    def ask_mode(self, mode: Mode) -> None:
+    def ask_mode(self, mode: Mode, reset: bool = False) -> None:
         """Take a request, which the next tick answers."""
         with self._lock:
-            self._asked.append(mode)
+            self._asked.append((mode, reset))
 
     def stop(self, stopped: bool) -> None:
         """Take the emergency stop."""
@@ -107,8 +107,8 @@ class IdealRobot:
             now = time.monotonic_ns()
             with self._lock:
                 asked, self._asked = self._asked, []
-            for mode in asked:
-                self._controller.request_mode(mode)
+            for mode, reset in asked:
+                self._controller.request_mode(mode, reset)
             state = self._state(now)
             command = self._controller.update(now / 1e9, state, self._reference)
             self._follow(command.joint.position, command.joint.base_twist, dt)

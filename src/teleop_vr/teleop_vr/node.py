@@ -130,12 +130,12 @@ class TeleopNode(Node):
         """Publish a reference."""
         self._references.publish(reference_message(reference))
 
-    def ask_mode(self, mode: Mode) -> None:
+    def ask_mode(self, mode: Mode, reset: bool = False) -> None:
         """Ask the controller for a mode; the answer comes back as an input."""
         if not self._set_mode.service_is_ready():
             self.get_logger().error("wbc/set_mode does not answer: is wbc_controller running?", throttle_duration_sec=2)
             return
-        future = self._set_mode.call_async(SetMode.Request(mode=mode.value))
+        future = self._set_mode.call_async(SetMode.Request(mode=mode.value, reset=reset))
         future.add_done_callback(lambda f: self._answered(f"mode {mode.value}", f, "success"))
 
     def stop(self, stopped: bool) -> None:

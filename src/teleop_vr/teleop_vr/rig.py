@@ -110,7 +110,7 @@ class Rig:
             self.reference = out.reference
             self.references += 1
         if out.mode is not None:
-            self.controller.request_mode(out.mode)
+            self.controller.request_mode(out.mode, reset=out.estop is False)
         if out.estop is not None:
             self.estops.append(out.estop)
         self.recorded += out.recorder

@@ -44,8 +44,8 @@ class Robot(Protocol):
     def lead(self, reference: WholeBodyReference) -> None:
         """Send a reference to the controller."""
 
-    def ask_mode(self, mode: Mode) -> None:
-        """Ask the controller for a mode."""
+    def ask_mode(self, mode: Mode, reset: bool = False) -> None:
+        """Ask the controller for a mode; `reset`: HOLD may leave an emergency stop."""
 
     def stop(self, stopped: bool) -> None:
         """Latch or release the emergency stop."""
@@ -195,7 +195,7 @@ class Service:
         if out.estop is not None:
             self._robot.stop(out.estop)
         if out.mode is not None:
-            self._robot.ask_mode(out.mode)
+            self._robot.ask_mode(out.mode, reset=out.estop is False)
         for command in out.recorder:
             self._robot.record(*command)
         for number, message in out.messages:

@@ -103,12 +103,12 @@ def test_brakes_within_the_limits_at_every_moment(bench, mode: Mode) -> None:
 
 def test_estop_is_latched_and_reset_only_to_hold(bench) -> None:
     assert bench.controller.request_mode(Mode.ESTOP) == (True, "")
-    for owner in (Mode.TELEOP, Mode.POLICY):
-        granted, reason = bench.controller.request_mode(owner)
+    for asked, reset in ((Mode.TELEOP, False), (Mode.POLICY, True), (Mode.HOLD, False)):
+        granted, reason = bench.controller.request_mode(asked, reset)
         assert not granted
         assert "HOLD" in reason
     assert bench.step().status.mode is Mode.ESTOP
-    assert bench.controller.request_mode(Mode.HOLD) == (True, "")
+    assert bench.controller.request_mode(Mode.HOLD, reset=True) == (True, "")
     assert bench.controller.request_mode(Mode.POLICY) == (True, "")
 
 
@@ -117,7 +117,7 @@ def test_estop_reset_starts_from_where_the_robot_is_then(bench) -> None:
     bench.step()
     bench.position = bench.robot.home - 0.1 * (bench.robot.home > 0.2)  # sagged without power
     sagged = bench.position.copy()
-    bench.controller.request_mode(Mode.HOLD)
+    bench.controller.request_mode(Mode.HOLD, reset=True)
     np.testing.assert_allclose(bench.step().joint.position, sagged, atol=1e-6)
 
 

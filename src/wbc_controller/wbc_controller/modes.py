@@ -18,17 +18,17 @@ class ModeMachine:
     | HOLD | yes | yes | yes | yes |
     | TELEOP | yes | yes | refused: the person keeps the robot until HOLD | yes |
     | POLICY | yes | yes: a person may always take over | yes | yes |
-    | ESTOP | yes: the reset | refused | refused | yes |
+    | ESTOP | with `reset` only | refused | refused | yes |
     """
 
     def __init__(self) -> None:
         self.mode = Mode.HOLD
         self.reason = "started; no owner yet"
 
-    def request(self, mode: Mode) -> tuple[bool, str]:
-        """Ask for `mode`. Returns whether it was granted, and why not ("" when granted)."""
-        if self.mode is Mode.ESTOP and mode in OWNERS:
-            return False, f"ESTOP is latched: reset it by requesting HOLD, then request {mode}"
+    def request(self, mode: Mode, reset: bool = False) -> tuple[bool, str]:
+        """Ask for `mode`; `reset`: HOLD may leave ESTOP. Returns whether it was granted, and why not ("" for yes)."""
+        if self.mode is Mode.ESTOP and mode is not Mode.ESTOP and not (mode is Mode.HOLD and reset):
+            return False, "ESTOP is latched: reset it first, by a request for HOLD that says so"
         if self.mode is Mode.TELEOP and mode is Mode.POLICY:
             return False, "TELEOP owns the robot: request HOLD, then POLICY"
         if mode is not self.mode:

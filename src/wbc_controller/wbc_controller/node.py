@@ -104,7 +104,7 @@ class WbcNode(Node):
             self._latch = Latch(latch_file(os.environ.get("ROS_DOMAIN_ID", ""), self.get_namespace()))
         if self._latch is not None and self._latch.closed:
             self._controller.request_mode(Mode.ESTOP)
-            reason = "emergency stop was latched before this start: reset it by requesting HOLD"
+            reason = "emergency stop was latched before this start: reset it"
             self._status = WbcStatus(stamp=0, mode=Mode.ESTOP, reason=reason)
             self.get_logger().warning(reason)
         self._modes.publish(wbc_status_message(self._status))
@@ -222,7 +222,7 @@ class WbcNode(Node):
         except ValueError:
             response.message = f"mode is {request.mode!r}, expected {', '.join(Mode)}"
             return response
-        response.success, response.message = self._controller.request_mode(mode)
+        response.success, response.message = self._controller.request_mode(mode, request.reset)
         return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:

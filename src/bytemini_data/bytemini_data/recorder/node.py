@@ -179,10 +179,14 @@ class RecorderNode(Node):
         """
         if card.setup is None or not self._simulated():
             return card
-        # The robot is put elsewhere at once: its controller starts anew from there, as after an emergency stop.
-        for mode in ("ESTOP", "HOLD"):
+        # The robot is put elsewhere at once: its controller starts anew from there, as after an emergency stop. But
+        # one that somebody has pressed stays.
+        for mode, reset in (("HOLD", False), ("ESTOP", False), ("HOLD", True)):
             if self._mode.service_is_ready():
-                _await(self._mode.call_async(SetMode.Request(mode=mode)))
+                granted = _await(self._mode.call_async(SetMode.Request(mode=mode, reset=reset)))
+                if granted is not None and not granted.success:
+                    self.get_logger().error(f"the scene is not set up: {granted.message}")
+                    return card
         setup = card.setup
         request = ResetWorld.Request(
             task=setup["task"], setting=setup["setting"], seed=setup["seed"], instruction=setup["instruction"]

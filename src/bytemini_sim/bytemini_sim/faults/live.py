@@ -225,8 +225,8 @@ class LiveStack:
         raise TimeoutError(f"{client.srv_name} does not answer: see the logs in {self._logs}")
 
     def request(self, mode: Mode) -> bool:
-        """Ask the controller for a mode."""
-        return bool(self.call(self._set_mode, SetMode.Request(mode=mode.value)).success)
+        """Ask the controller for a mode, as somebody who may reset it."""
+        return bool(self.call(self._set_mode, SetMode.Request(mode=mode.value, reset=True)).success)
 
     # What an operator does
 

@@ -177,7 +177,7 @@ class _Loop:
 
     def start_again(self) -> None:
         """What an operator does: reset, restart what has died, give the task anew."""
-        self.controller.request_mode(Mode.HOLD)
+        self.controller.request_mode(Mode.HOLD, reset=True)
         self.controller.request_mode(Mode.POLICY)
         self._policy.reset()
         self._optimizer.brake(self._world.time, "a new task")

@@ -52,7 +52,7 @@ class Simulated:
         self._controller = WholeBodyController(self.model, WbcConfig())
         self._reference: WholeBodyReference | None = None
         self._recorder = IdealRobot(self.model)
-        self._asked: list[Mode] = []
+        self._asked: list[tuple[Mode, bool]] = []
         self._lock = threading.Lock()
         self._instants: queue.SimpleQueue[mujoco.MjData] = queue.SimpleQueue()
         self._drawn = threading.Event()
@@ -62,10 +62,10 @@ class Simulated:
         """Take a reference."""
         self._reference = reference
 
-    def ask_mode(self, mode: Mode) -> None:
+    def ask_mode(self, mode: Mode, reset: bool = False) -> None:
         """Take a request, which the next tick answers."""
         with self._lock:
-            self._asked.append(mode)
+            self._asked.append((mode, reset))
 
     def stop(self, stopped: bool) -> None:
         """Take the emergency stop."""
@@ -85,8 +85,8 @@ class Simulated:
             due = max(due + dt, time.monotonic() - 0.02)
             with self._lock:
                 asked, self._asked = self._asked, []
-            for mode in asked:
-                self._controller.request_mode(mode)
+            for mode, reset in asked:
+                self._controller.request_mode(mode, reset)
             state = self.world.state()
             command = self._controller.update(state.stamp / NANOSECONDS, state, self._reference)
             self.world.step(command.joint)
