@@ -11,16 +11,17 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.setup/lerobot
 ready=$venv/complete
 
-make_venv() {
-    local pip="$venv/bin/pip --disable-pip-version-check install -q"
-    rm -rf "$venv"
-    "$1" -m venv "$venv"
-    $pip torch==2.13.0
-    # Without their dependencies: those of lerobot bring CUDA, cameras and simulators; torchvision asks for another torch.
-    $pip --no-deps lerobot==0.4.4 torchvision==0.25.0 accelerate safetensors
-    $pip 'datasets>=4,<5' 'huggingface-hub>=0.34.2,<0.36' einops av==15.1.0 jsonlines packaging draccus==0.10.0 \
-        deepdiff 'imageio[ffmpeg]' termcolor 'opencv-python-headless<4.13' pyarrow==26.0.1 pandas pyserial
-    touch "$ready"
+make_venv() { # each step joined: within a condition bash does not stop at the first that fails
+    local pip=("$venv/bin/pip" --disable-pip-version-check install -q)
+    rm -rf "$venv" &&
+        "$1" -m venv "$venv" &&
+        "${pip[@]}" torch==2.13.0 &&
+        # Without their dependencies: those of lerobot bring CUDA, cameras and simulators, and torchvision another torch.
+        "${pip[@]}" --no-deps lerobot==0.4.4 torchvision==0.25.0 accelerate safetensors &&
+        "${pip[@]}" 'datasets>=4,<5' 'huggingface-hub>=0.34.2,<0.36' einops av==15.1.0 jsonlines packaging \
+            draccus==0.10.0 deepdiff 'imageio[ffmpeg]' termcolor 'opencv-python-headless<4.13' pyarrow==26.0.1 pandas \
+            pyserial &&
+        touch "$ready"
 }
 
 if [ ! -f "$ready" ]; then
