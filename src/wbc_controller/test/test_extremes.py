@@ -25,7 +25,7 @@ def test_stop_at_any_moment_of_a_fast_motion_leads_to_rest_within_limits(make_be
     w = np.minimum(w, 6.0)
     fastest, stops = 0.0, 40
     for stop in range(stops):
-        control.request_mode(Mode.HOLD)
+        control.request_mode(Mode.HOLD, reset=True)
         control.request_mode(Mode.POLICY)
         begin = bench.t
         for _ in range(110 + 3 * stop):

@@ -66,7 +66,13 @@ class Served:
         """Start, and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+                self._command,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+                # Whoever runs the tests in the background ignores Ctrl-C, and so would this process.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         until(self._answers, within, f"the server answers (its log: {self._log})")
 
