@@ -12,21 +12,9 @@ import sys
 from pathlib import Path
 
 from bytemini_sim.evaluation.command import main as evaluate
+from bytemini_sim.tasks import evaluation_settings
 
-SETTINGS = {
-    "bin_picking": ("seen", "unseen", "cluttered_seen", "cluttered_unseen"),
-    "table_bussing": (
-        "flat",
-        "if_basic",
-        "if_multiple_objects",
-        "if_multiple_destinations",
-        "if_multiple_objects_destinations",
-        "if_novel_destinations",
-        "if_invalid",
-    ),
-    "bimanual": ("hand_over", "carry_tray"),
-    "pick_place": ("basic", "unseen_environments", "unseen_instructions", "unseen_objects", "invalid"),
-}
+SUITES = ("bin_picking", "table_bussing", "bimanual", "pick_place")
 
 
 def table(out: Path) -> str:
@@ -35,8 +23,8 @@ def table(out: Path) -> str:
         "| suite | setting | success | 95 % | follows | things brought | limit violations |",
         "|---|---|---|---|---|---|---|",
     ]
-    for suite, settings in SETTINGS.items():
-        for setting in settings:
+    for suite in SUITES:
+        for setting in evaluation_settings(suite):
             report = out / f"{suite}-{setting}" / "report.json"
             if not report.exists():
                 continue
@@ -60,8 +48,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=cores, help="processes (default: all cores, %(default)s)")
     parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
-    for suite, settings in () if arguments.table else SETTINGS.items():
-        for setting in settings:
+    for suite in () if arguments.table else SUITES:
+        for setting in evaluation_settings(suite):
             out = arguments.out / f"{suite}-{setting}"
             words = ["--suite", suite, "--setting", setting, "--episodes", str(arguments.episodes)]
             words += ["--seed", str(arguments.seed), "--jobs", str(arguments.jobs), "--out", str(out)]

@@ -115,8 +115,6 @@ def test_new_weights_come_gradually(bench) -> None:
         if k == 300:
             bench.controller.weigh(Weights(posture=1.0, free_base=0.02, leeway=0.0))
         bench.step(bench.reference(source=Mode.TELEOP, hands=(hand("left_tcp", goal),)))
-        if k == 299:
-            bench.jerk = 0.0
     assert not bench.violations
     assert distance(bench, "left_tcp", goal) < 1e-4
     half = Weights(leeway=0.0).toward(Weights(posture=0.05), 0.5)

@@ -633,9 +633,8 @@ class WholeBodyController:
         plan's next step.
         """
         p, rows, preview = self._parameters, planner.rows, planner.preview
-        times = np.asarray(
-            t - self.config.period + planner.times, np.float64
-        )  # what is commanded now is for the last tick
+        # What is commanded now is for the last tick.
+        times = np.asarray(t - self.config.period + planner.times, np.float64)
         known = self._expected(reference, times)
         planner.now[:] = p["q"], self._velocity, self._change
         planner.limits[2] = p["fastest"]
