@@ -1,8 +1,8 @@
 """How fast the robot may go with what it has left: slower as battery and actuators near their limits, then it rests.
 
 Between the value from which a quantity is reported and the one at which the robot has to rest, the share of every
-velocity limit falls in a straight line to `PowerLimits.slowest`; at the latter nobody may own the robot, until the quantity
-has recovered by a tenth of that span (no flapping at the edge).
+velocity limit falls in a straight line to `PowerLimits.slowest`; at the latter nobody may own the robot, until the
+quantity has recovered by a tenth of that span (no flapping at the edge).
 """
 
 from __future__ import annotations
