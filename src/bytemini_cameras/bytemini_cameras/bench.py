@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from bytemini_core.domain import private_domain
 
 
 def main(argv: list[str]) -> int:
@@ -21,7 +22,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--listen", action=argparse.BooleanOptionalAction, default=True, help="have a subscriber")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(argv)
-    report = measure(options)
+    with private_domain():
+        report = measure(options)
     for name in ("color", "depth"):
         cost = report[name]
         print(
@@ -49,7 +51,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from bytemini_cameras.frames import Calibration
     from bytemini_cameras.node import CameraNode, MountPublisher
 
-    os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 200 + 1)
     serials = [word for name in CAMERAS for word in ("-p", f"{name}_serial:='{name}'")]
     sizes = {name: getattr(options, name) for name in ("width", "height", "rate")}
     rclpy.init(args=["--ros-args", *serials, *(w for n, v in sizes.items() for w in ("-p", f"{n}:={v}"))])
