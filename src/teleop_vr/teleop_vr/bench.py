@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import contextlib
 import json
 import math
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bytemini_core.domain import private_domain
 from bytemini_core.errors import UserError
 from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState
 from bytemini_description.robot import RobotModel, load_robot
@@ -41,6 +43,8 @@ from teleop_vr.simulated import SimulatedHeadset
 TRACK_SECONDS = 60.0
 _TONES = (0.11, 0.23, 0.37)  # Hz
 _OPEN_LOOK = 3.0  # s until the gripper's ramp counts
+_SETTLED = 1.0  # s from engaging to the trajectory's beginning
+_FOUND = 30.0  # s that publishers may take to be found
 
 
 def two_hands(t: float) -> dict[str, Array]:
@@ -111,21 +115,35 @@ def figures(tracks: dict[str, Track]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Heard:
-    """What the bench heard of the robot, with the times of hearing (s, steady)."""
+class Heard:
+    """What the bench heard of the robot, with the times of hearing (s, steady).
+
+    `joints` and `bases` go together: no joints are kept before the base was heard.
+    """
 
     joints: list[tuple[float, Array]] = field(default_factory=list)
     commands: list[tuple[float, Array, Array]] = field(default_factory=list)
-    base: Array = field(default_factory=lambda: np.zeros(3))
+    base: Array | None = None
     bases: list[Array] = field(default_factory=list)
     waiting: deque[tuple[float, float]] = field(default_factory=deque)  # sent, gripper expected
     latencies: list[tuple[float, float]] = field(default_factory=list)  # when, s
     references: list[float] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def resting(self, began: float) -> int:
+        """Index of the newest joints heard before a trajectory began (s), since its hands were engaged and at rest.
+
+        Raises:
+            UserError: none were heard: where its hands began is not known.
+        """
+        index = bisect.bisect_right(self.joints, began, key=lambda entry: entry[0]) - 1
+        if index < 0 or began - self.joints[index][0] > 0.8 * _SETTLED:
+            raise UserError("the bench did not hear the robot when its hands were engaged: is the machine overloaded?")
+        return index
+
 
 @dataclass(slots=True)
-class _Stretch:
+class Stretch:
     """A time without letting go: when it began (s), what was sent since, and how it ended ("": with the run)."""
 
     began: float
@@ -133,7 +151,7 @@ class _Stretch:
     ended: str = ""
 
 
-def _silences(heard: _Heard) -> str:
+def _silences(heard: Heard) -> str:
     """The longest gaps (ms) lately between references, states and commands, as the bench heard them."""
     times = {
         "references": heard.references[-300:],
@@ -143,7 +161,7 @@ def _silences(heard: _Heard) -> str:
     return ", ".join(f"{name} {1000 * max(np.diff(t), default=0.0):.0f} ms" for name, t in times.items())
 
 
-async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotModel, heard: _Heard) -> dict[str, Any]:
+async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotModel, heard: Heard) -> dict[str, Any]:
     """Be the headset: engage, follow the trajectory, ramp the right gripper; the server's view and the wanted poses."""
     import aiohttp
     from tqdm import tqdm
@@ -171,8 +189,8 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
         await socket.send_json({"type": "command", "id": 1, "command": "lock_base"})
         start = {side: headset.hand(side).pose.copy() for side in SIDES}
         opening = float(model.upper[model.indices(["right_gripper_joint"])[0]])
-        stretches: list[_Stretch] = []
-        stretch: _Stretch | None = None
+        stretches: list[Stretch] = []
+        stretch: Stretch | None = None
         due, asked, left = time.monotonic(), time.monotonic(), seconds
         bar = tqdm(total=round(seconds), unit="s", desc="live", leave=False)
         trigger, step = 0.0, 2.5e-4
@@ -186,7 +204,7 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
                     hand.pose = start[side].copy()
                     hand.squeeze = 1.0 if ready and (now - asked) % 1.5 > 0.5 else 0.0
                 if engaged:
-                    stretch = _Stretch(now + 1.0)
+                    stretch = Stretch(now + _SETTLED)
                     stretches.append(stretch)
                 elif now - asked > 40.0:
                     raise UserError(f"the robot could not be engaged: {newest.get('hands')}, {events[-2:]}")
@@ -233,24 +251,43 @@ def live(model: RobotModel, seconds: float, rate: float, cameras: bool, logs: Pa
     from bytemini_bringup.processes import Processes
     from bytemini_bringup.stack import options, stack
 
-    port, domain = 8470, os.environ.get("ROS_DOMAIN_ID", "77")
-    os.environ["ROS_DOMAIN_ID"] = domain
+    port = 8470
     folder = Path(tempfile.mkdtemp(prefix="bytemini-teleop-"))
-    environment = {"ROS_DOMAIN_ID": domain, "XDG_CONFIG_HOME": str(folder)}
+    environment = {"XDG_CONFIG_HOME": str(folder)}
     os.environ["XDG_CONFIG_HOME"] = str(folder)
     from bytemini_core.web import pairing_token
 
     token, tls = pairing_token(), certificate()
     values = options(robot=model.version, teleop=True, teleop_port=port, cameras=cameras)
     kept = ("bytemini_sim", "wbc_controller", "teleop_vr")
-    heard = _Heard()
+    heard = Heard()
     wanted = [p for p in stack(values) if p.name in kept]
-    with Processes(wanted, logs, environment=environment) as processes, _listening(model, heard) as score:
+    with (
+        private_domain() as domain,
+        Processes(wanted, logs, environment={**environment, "ROS_DOMAIN_ID": str(domain)}) as processes,
+        _listening(model, heard) as score,
+    ):
         url = f"wss://localhost:{port}/ws?token={token}"
         _wait_for(port, processes.check)
+        _find(heard, processes.check)
         run = asyncio.run(_drive(url, tls.chain, seconds, rate, model, heard))
         scored = score()
     return _evaluate(model, heard, run, scored)
+
+
+def _find(heard: Heard, check: Callable[[], None]) -> None:
+    """Wait until the robot is heard: its publishers may be found seconds after it moves, and its beginning be missed.
+
+    Raises:
+        UserError: it is not.
+    """
+    deadline = time.monotonic() + _FOUND
+    while not (heard.joints and heard.commands):
+        check()
+        if time.monotonic() > deadline:
+            missing = [name for name in ("joints", "commands") if not getattr(heard, name)]
+            raise UserError(f"the bench heard no {' and no '.join(missing)} of the robot within {_FOUND:g} s")
+        time.sleep(0.02)
 
 
 def _wait_for(port: int, check: Any) -> None:
@@ -260,7 +297,7 @@ def _wait_for(port: int, check: Any) -> None:
 
 
 @contextlib.contextmanager
-def _listening(model: RobotModel, heard: _Heard) -> Any:
+def _listening(model: RobotModel, heard: Heard) -> Any:
     """Listen to the robot in a thread of its own; gives a function that asks the simulator for its score."""
     import rclpy
     from bytemini_core.executor import StreamExecutor
@@ -283,8 +320,9 @@ def _listening(model: RobotModel, heard: _Heard) -> Any:
         heard.base = np.array((pose.position.x, pose.position.y, yaw))
 
     def on_joints(message: JointState) -> None:
-        heard.joints.append((time.monotonic(), np.array(message.position)))
-        heard.bases.append(heard.base)
+        if heard.base is not None:
+            heard.bases.append(heard.base)
+            heard.joints.append((time.monotonic(), np.array(message.position)))
 
     def on_command(message: JointCommand) -> None:
         now, position = time.monotonic(), np.array(message.position)
@@ -328,32 +366,44 @@ def _listening(model: RobotModel, heard: _Heard) -> Any:
         rclpy.try_shutdown(context=context)
 
 
-def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any) -> dict[str, Any]:
+def followed(model: RobotModel, heard: Heard, stretch: Stretch, start: dict[str, Array]) -> dict[str, Track]:
+    """Wanted and measured hands of a stretch, in odom.
+
+    Args:
+        model: the robot.
+        heard: what was heard of it.
+        stretch: what the headset sent.
+        start: side to the grip (7,) that the hand was engaged with.
+
+    Raises:
+        UserError: the hands were not heard while they were engaged and at rest, where the trajectory begins.
+    """
     from bytemini_description.kinematics import Kinematics
 
     kinematics = Kinematics(model)
-    stretch = max(run["stretches"], key=lambda s: len(s.sent))
-    began = stretch.began
     sent = np.array([t for t, *_ in stretch.sent])
     times = np.array([t for t, _ in heard.joints])
-    first = int(np.searchsorted(times, began - 0.2))
+    first = heard.resting(stretch.began)
+    inside = np.flatnonzero((times > sent[0]) & (times < sent[-1]))
     tracks = {}
-    inside = (times > sent[0]) & (times < sent[-1])
-    at = times[inside]
     for i, side in enumerate(SIDES):
         origin = from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[first][1], heard.bases[first]))
-        start = run["start"][side]
-        poses = np.array([entry[1 + i] for entry in stretch.sent])
-        goal = np.array([_led(origin, start, pose) for pose in poses])
-        wanted = np.column_stack([np.interp(at, sent, goal[:, j]) for j in range(7)])
+        goal = np.array([_led(origin, start[side], entry[1 + i]) for entry in stretch.sent])
+        wanted = np.column_stack([np.interp(times[inside], sent, goal[:, j]) for j in range(7)])
         measured = np.array(
-            [
-                from_matrix(kinematics.forward(f"{side}_tcp", q, base))
-                for (_, q), base, keep in zip(heard.joints, heard.bases, inside, strict=True)
-                if keep
-            ]
+            [from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[k][1], heard.bases[k])) for k in inside]
         )
-        tracks[side] = Track(at, wanted, measured)
+        tracks[side] = Track(times[inside], wanted, measured)
+    return tracks
+
+
+def _evaluate(model: RobotModel, heard: Heard, run: dict[str, Any], scored: Any) -> dict[str, Any]:
+    stretch = max(run["stretches"], key=lambda s: len(s.sent))
+    tracks = followed(model, heard, stretch, run["start"])
+    first = heard.resting(stretch.began)
+    times = np.array([t for t, _ in heard.joints[first:]])
+    position = np.array([q for _, q in heard.joints[first:]])
+    velocity = np.array([v for _, _, v in heard.commands])
     latencies = 1000.0 * np.array([value for _, value in heard.latencies])
     when = np.array([t for t, _ in heard.latencies])
     if len(latencies) < 100:
@@ -362,8 +412,6 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
         round(float(np.percentile(latencies[(when >= t) & (when < t + 60.0)], 50)), 2)
         for t in np.arange(when[0], when[-1], 60.0)
     ]
-    position = np.array([q for _, q in heard.joints[first:]])
-    velocity = np.array([v for _, _, v in heard.commands])
     outside = np.maximum(position - model.upper, model.lower - position).max()
     return {
         "command_ms": {
@@ -374,7 +422,7 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
             "p50_by_minute": minute,
         },
         **figures(tracks),
-        "tracked_s": round(float(sent[-1] - sent[0]), 1),
+        "tracked_s": round(stretch.sent[-1][0] - stretch.sent[0][0], 1),
         "let_go": [stretch.ended for stretch in run["stretches"] if stretch.ended],
         "stages_ms": run["doctor"]["stages_ms"],
         "round_trip_ms": run["doctor"]["stream"]["rtt_ms"],
@@ -382,7 +430,7 @@ def _evaluate(model: RobotModel, heard: _Heard, run: dict[str, Any], scored: Any
         "beyond_limit_rad": round(float(max(outside, 0.0)), 5),
         "speed_of_limit": round(float((np.abs(velocity) / model.velocity).max()), 3),
         "collisions": None if scored is None else int(scored.collisions),
-        "real_time_factor": round(len(heard.joints[first:]) * 0.005 / (times[-1] - times[first]), 3),
+        "real_time_factor": round((len(times) - 1) * 0.005 / (times[-1] - times[0]), 3),
     }
 
 
