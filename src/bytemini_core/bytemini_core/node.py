@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from bytemini_core.executor import StreamExecutor
+from bytemini_core.realtime import hurry, settle
 
 
 def parameter(
@@ -90,7 +91,7 @@ def run_node(
     """Start a node and serve it until Ctrl-C, SIGTERM or the end of the context; the process's exit status.
 
     A node that refuses to start (`ValueError`, `RuntimeError`) says why in one line, and so does one that is given a
-    parameter which it does not have.
+    parameter which it does not have. Every node has the parameter `priority` (see `realtime.hurry`).
 
     Args:
         factory: makes the node.
@@ -106,12 +107,17 @@ def run_node(
     try:
         try:
             node = factory()
+            about = "real-time priority (SCHED_FIFO, 1 to 99) of the whole process where permitted; 0: none"
+            priority = parameter(node, "priority", 0, about, bounds=(0, 99))
             _refuse_unknown_parameters(node)
         except (ValueError, RuntimeError) as error:
             print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
         executor = StreamExecutor()
         executor.add_node(node)
+        if priority and (reason := hurry(priority)):
+            node.get_logger().warning(reason)
+        settle()
         if ending is not None:
             ending.node = node
         if spin is not None:
