@@ -22,6 +22,9 @@ from bytemini_bringup.transport import PROFILES, commands, large_images
 
 COMPLIANCE = ("none", "observer", "sensor")
 SIMULATORS = ("mujoco", "gazebo", "none")
+NONE = "none"
+BUTTON = "button"
+"""Name of the stop circuit that the button at `estop_port` is in."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ OPTIONS = (
     Option("dataset", "", "folder of the dataset that is recorded, new or to be added to"),
     Option("operator", "", "who records, unless the headset's page says"),
     Option("human", False, "record a person's head and hands by the headset's page, with no robot"),
+    Option("estop_port", NONE, "serial port of the emergency stop's button, /dev/serial/by-id/..., or none"),
     Option("namespace", "", "namespace of every node and topic, for several robots side by side"),
 )
 """Every choice, in the order in which help lists them."""
@@ -112,7 +116,7 @@ class Process:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-COMMANDING = ("wbc_controller", "trajectory_optimizer")
+COMMANDING = ("wbc_controller", "trajectory_optimizer", "estop_button")
 """Processes that no other one's death may hold up: see `config/commands.xml`."""
 
 APART = ("clock", "tf", "tf_static")
@@ -140,8 +144,11 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
     Raises:
         ValueError: options that exclude one another.
     """
-    if values["lockstep"] and (values["teleop"] or values["panel"] or values["record"]):
-        raise ValueError("teleop, panel or record, and lockstep, exclude one another: a person lives in real time")
+    button = values["estop_port"] != NONE
+    if values["lockstep"] and (values["teleop"] or values["panel"] or values["record"] or button):
+        raise ValueError(
+            "teleop, panel, record or estop_port, and lockstep, exclude one another: a person lives in real time"
+        )
     if values["human"]:
         return _without_robot(values)
     simulated = {"use_sim_time": values["sim"] != "none"}
@@ -175,13 +182,28 @@ def stack(values: Mapping[str, Any]) -> tuple[Process, ...]:
         )
     elif values["sim"] == "gazebo":
         processes += _gazebo(values, scene)
+    if button:
+        processes.append(
+            Process(
+                "estop_button",
+                "wbc_controller",
+                "estop_button_node",
+                {"port": values["estop_port"], "circuit": BUTTON, **simulated},
+                ready=Ready("topic", "stop_circuit"),
+            )
+        )
     processes += [
         Process(
             "wbc_controller",
             "wbc_controller",
             "wbc_node",
-            # A simulated robot forgets with its world; a real one comes back as it was stopped.
-            {**shared, **pick("preview", "compliance"), "keep_estop": values["sim"] == "none"},
+            {
+                **shared,
+                **pick("preview", "compliance"),
+                # A simulated robot forgets with its world; a real one comes back as it was stopped.
+                "keep_estop": values["sim"] == "none",
+                **({"stop_circuits": [BUTTON]} if button else {}),
+            },
             ready=Ready("hold", "wbc/mode"),
         ),
         *_cameras(values),

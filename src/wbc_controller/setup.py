@@ -18,7 +18,10 @@ setup(
     description="Whole-body compliance controller: the last gate, and the only writer of joint commands",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["wbc_node = wbc_controller.node:main"],
+        "console_scripts": [
+            "estop_button_node = wbc_controller.button_node:main",
+            "wbc_node = wbc_controller.node:main",
+        ],
         "bytemini.benchmarks": [
             "wbc = wbc_controller.benchmarks.wbc:main",
             "wbc-contact = wbc_controller.benchmarks.contact:main",

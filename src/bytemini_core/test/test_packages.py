@@ -32,6 +32,7 @@ KEYS = {
     "rich": "python3-rich",
     "scipy": "python3-scipy",
     "segno": "python3-segno",
+    "serial": "python3-serial",
     "tokenizers": "python3-tokenizers-pip",
     "torch": "python3-torch",
     "tqdm": "python3-tqdm",

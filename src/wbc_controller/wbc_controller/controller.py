@@ -210,12 +210,12 @@ class WholeBodyController:
         """Who owns the robot."""
         return self._modes.mode
 
-    def request_mode(self, mode: Mode, reset: bool = False) -> tuple[bool, str]:
+    def request_mode(self, mode: Mode, reset: bool = False, why: str = "") -> tuple[bool, str]:
         """Ask for a mode: whether it was granted, and why not ("" when granted). See `ModeMachine`."""
         before = self._modes.mode
         if reason := self._prevents(mode):
             return False, reason
-        granted, reason = self._modes.request(mode, reset)
+        granted, reason = self._modes.request(mode, reset, why)
         if granted and self._modes.mode is not before:
             self._release()
             self._since = self._time

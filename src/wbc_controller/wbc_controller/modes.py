@@ -25,14 +25,18 @@ class ModeMachine:
         self.mode = Mode.HOLD
         self.reason = "started; no owner yet"
 
-    def request(self, mode: Mode, reset: bool = False) -> tuple[bool, str]:
-        """Ask for `mode`; `reset`: HOLD may leave ESTOP. Returns whether it was granted, and why not ("" for yes)."""
+    def request(self, mode: Mode, reset: bool = False, why: str = "") -> tuple[bool, str]:
+        """Ask for `mode`; `reset`: HOLD may leave ESTOP; `why` it is asked for, "" where somebody just wants it.
+
+        Returns whether it was granted, and why not ("" for yes).
+        """
         if self.mode is Mode.ESTOP and mode is not Mode.ESTOP and not (mode is Mode.HOLD and reset):
             return False, "ESTOP is latched: reset it first, by a request for HOLD that says so"
         if self.mode is Mode.TELEOP and mode is Mode.POLICY:
             return False, "TELEOP owns the robot: request HOLD, then POLICY"
         if mode is not self.mode:
-            self.reason = {Mode.HOLD: "hold was requested", Mode.ESTOP: "emergency stop was requested"}.get(mode, "")
+            default = {Mode.HOLD: "hold was requested", Mode.ESTOP: "emergency stop was requested"}.get(mode, "")
+            self.reason = why or default
         self.mode = mode
         return True, ""
 

@@ -39,9 +39,11 @@ from std_msgs.msg import Bool, Header
 
 from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import PowerState as PowerStateMsg
+from bytemini_msgs.msg import StopCircuit
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import SetMode
+from wbc_controller.circuits import StopCircuits
 from wbc_controller.compliance import Compliance
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
@@ -83,7 +85,9 @@ class WbcNode(Node):
         boxes = parameter(self, "keep_out", [0.0] * 7, f"{_BOX} of boxes to avoid; zeros: none")
         distance = parameter(self, "keep_out_distance", 0.02, "m to floor and boxes", bounds=(0.0, 0.5))
         zones = keep_out(boxes, None if floor == -1.0 else floor, distance)
+        circuits = parameter(self, "stop_circuits", [""], "circuits that have to be heard before it moves; '': none")
         self._senders = Senders()
+        self._circuits = StopCircuits(filter(None, circuits), self._senders.gone)
         self._controller = WholeBodyController(load_robot(version), config, self._senders.gone)
         self._controller.set_environment(zones)
         self._wrenches: dict[str, tuple[int, Array]] = {}
@@ -103,8 +107,8 @@ class WbcNode(Node):
         if parameter(self, "keep_estop", False, "an emergency stop stays latched over a restart: for real robots"):
             self._latch = Latch(latch_file(os.environ.get("ROS_DOMAIN_ID", ""), self.get_namespace()))
         if self._latch is not None and self._latch.closed:
-            self._controller.request_mode(Mode.ESTOP)
             reason = "emergency stop was latched before this start: reset it"
+            self._controller.request_mode(Mode.ESTOP, why=reason)
             self._status = WbcStatus(stamp=0, mode=Mode.ESTOP, reason=reason)
             self.get_logger().warning(reason)
         self._modes.publish(wbc_status_message(self._status))
@@ -115,6 +119,7 @@ class WbcNode(Node):
             # Before the states: a sign that waits beside a state counts before the tick.
             self.create_subscription(Header, TOPIC, self._on_alive, SENSOR_QOS)
             self.create_subscription(PowerStateMsg, "power", self._on_power, SENSOR_QOS)
+            self.create_subscription(StopCircuit, "stop_circuit", self._on_circuit, SENSOR_QOS)
         self._subscription = StateSubscription(self, self._lockstep, self._on_state, self._refuse)
         self.create_subscription(WholeBodyReferenceMsg, "wbc/reference", self._on_reference, qos)
         if yielding == "sensor":
@@ -150,6 +155,19 @@ class WbcNode(Node):
             return
         self._controller.hear_power(self.get_clock().now().nanoseconds / NANOSECONDS, power)
 
+    def _on_circuit(self, message: StopCircuit) -> None:
+        name = self._senders.part(message.header.frame_id)
+        try:
+            self._circuits.hear(name, time.monotonic(), message.closed, message.reason)
+        except ValueError as error:
+            self._refuse(str(error))
+        self._stop_by_circuit()
+
+    def _stop_by_circuit(self) -> None:
+        """ESTOP where a circuit is open or has fallen silent."""
+        if self._controller.mode is not Mode.ESTOP and (why := self._circuits.stops(time.monotonic())):
+            self._controller.request_mode(Mode.ESTOP, why=why)
+
     def _on_state(self, state: RobotState) -> None:
         now = time.monotonic()
         silence, self._heard = now - self._heard, now
@@ -179,6 +197,7 @@ class WbcNode(Node):
 
     def _tick(self, now: int, state: RobotState, reference: WholeBodyReference | None) -> None:
         started = time.perf_counter()
+        self._stop_by_circuit()
         fresh = {side: w for side, (stamp, w) in self._wrenches.items() if abs(now - stamp) < _WRENCH_AGE}
         command = self._controller.update(now / NANOSECONDS, state, reference, wrenches=fresh or None)
         self._commands.publish(joint_command_message(command.joint))
@@ -221,6 +240,9 @@ class WbcNode(Node):
             mode = Mode(request.mode)
         except ValueError:
             response.message = f"mode is {request.mode!r}, expected {', '.join(Mode)}"
+            return response
+        if mode is not Mode.ESTOP and (reason := self._circuits.prevents(time.monotonic())):
+            response.message = reason
             return response
         response.success, response.message = self._controller.request_mode(mode, request.reset)
         return response
@@ -267,6 +289,7 @@ class WbcNode(Node):
             "solver_failed": self._controller.failed,
             "late": self._controller.late,
             "speed_percent": 100.0 * self._controller.share,
+            "stop_circuits": self._circuits.states(),
         }
         level = Level.WARN if self._status.reason else Level.OK
         return {"": Health(level, self._status.reason, values)}
