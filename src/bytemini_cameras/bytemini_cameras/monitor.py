@@ -13,6 +13,31 @@ SLOW = 0.9
 """Share of the nominal rate below which a stream is reported as slow."""
 
 
+FROZEN = 0.3
+"""Seconds for which a picture may come again and again, under new stamps, until the camera counts as frozen."""
+
+_REPEATS = 3
+_STRIDE = 613  # bytes from one that is compared to the next: 1500 of a picture of 640 x 480
+
+
+class Stillness:
+    """Tells pictures that change, as a sensor's noise alone makes them, from one picture that is sent for ever."""
+
+    def __init__(self) -> None:
+        self._sample = b""
+        self._since = 0.0
+        self._repeats = 0
+
+    def frozen(self, now: float, pixels: memoryview) -> bool:
+        """Take a picture at `now` (s, monotonic), of bytes; whether its like has come for too long."""
+        sample = pixels.cast("B")[::_STRIDE].tobytes()
+        if sample != self._sample:
+            self._sample, self._since, self._repeats = sample, now, 0
+            return False
+        self._repeats += 1
+        return self._repeats >= _REPEATS and now - self._since >= FROZEN
+
+
 @dataclass(frozen=True)
 class StreamReport:
     """A stream's account: counts since the start, and of late `rate` (Hz) and `latency` (mean s, stamp to arrival)."""
@@ -23,6 +48,7 @@ class StreamReport:
     dropped: int
     repeated: int
     misshapen: int
+    frozen: int
     gap: float
     """Longest time between two frames of late, s."""
 
@@ -33,7 +59,8 @@ class StreamMonitor:
     def __init__(self, width: int, height: int, pixel_bytes: int) -> None:
         """Expect frames of `height` x `width` pixels of `pixel_bytes` bytes each."""
         self._shape = (width, height, width * height * pixel_bytes)
-        self._frames = self._dropped = self._repeated = self._misshapen = 0
+        self._frames = self._dropped = self._repeated = self._misshapen = self._frozen = 0
+        self._stillness = Stillness()
         self._number: int | None = None
         self._stamp: int | None = None
         self._recent: deque[tuple[float, float]] = deque()
@@ -65,6 +92,13 @@ class StreamMonitor:
         self._frames += 1
         return ""
 
+    def still(self, now: float, pixels: memoryview) -> str:
+        """Why a good frame that came at `now` (s, monotonic) is not to be shown, "" if it is: nothing in it changes."""
+        if not self._stillness.frozen(now, pixels):
+            return ""
+        self._frozen += 1
+        return "the same picture comes again and again under new stamps: the camera hangs, or has no light"
+
     def arrived(self, now: float, latency: float) -> None:
         """Count a frame that was taken at `now` (s, monotonic), `latency` seconds after its stamp."""
         self._recent.append((now, latency))
@@ -82,6 +116,7 @@ class StreamMonitor:
             dropped=self._dropped,
             repeated=self._repeated,
             misshapen=self._misshapen,
+            frozen=self._frozen,
             gap=max((late - early for early, late in pairwise(times)), default=RATE_WINDOW),
         )
 

@@ -63,6 +63,8 @@ class Mount:
             for depth in ((False, True) if settings.depth else (False,))
         }
         self._pairing: Pairing[tuple[int, Frame], Frame] = Pairing(NANOSECONDS // settings.rate // 2)
+        self._good: float | None = None
+        self._trouble = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera {serial}", daemon=True)
 
@@ -80,6 +82,10 @@ class Mount:
     def drift(self) -> float:
         """Seconds that the host's clock gains on the camera's, per second."""
         return self._clock.drift
+
+    def silence(self, now: float) -> float:
+        """Seconds since the last good picture at `now` (s, monotonic); 0 before the first."""
+        return 0.0 if self._good is None else now - self._good
 
     def reports(self) -> tuple[StreamReport, StreamReport | None]:
         """The accounts of colour and, where wanted, depth."""
@@ -122,12 +128,20 @@ class Mount:
                 if frame is not None:
                     self._take(camera, frame, now)
                 if self.link.stalled(now):
-                    raise DeviceError(f"camera {self.serial} has sent no good frame for a second: it is opened anew")
+                    why = f" ({self._trouble})" if self._trouble else ""
+                    raise DeviceError(
+                        f"camera {self.serial} has sent no good frame for a second{why}: it is opened anew"
+                    )
 
     def _take(self, camera: Camera, frame: Frame, now: float) -> None:
         arrival = self._host_time()
         monitor = self._monitors[frame.depth]
+        pixels = frame.pixels()
         refused = monitor.refuse(frame.number, frame.stamp, frame.shape)
+        if not refused and not frame.depth:  # depth of what is too near or far is 0 all over
+            refused = monitor.still(now, pixels)
+        if refused or not frame.depth:
+            self._trouble = refused
         if refused:
             self._sinks.problem(refused)
             return
@@ -135,9 +149,10 @@ class Mount:
             if self.link.state is LinkState.OPENED:
                 self._sinks.problem("")
             self.link.frame(now)
+            self._good = now
             stamp = min(frame.stamp, arrival) if frame.host_clock else self._clock.map(frame.stamp, arrival)
             monitor.arrived(now, (arrival - stamp) / NANOSECONDS)
-            self._sinks.colour(stamp, frame.pixels())
+            self._sinks.colour(stamp, pixels)
             pair = self._pairing.colour(frame.stamp, (stamp, frame)) if True in self._monitors else None
         else:
             monitor.arrived(now, float("nan"))

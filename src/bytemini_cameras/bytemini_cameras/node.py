@@ -30,6 +30,13 @@ from bytemini_cameras.link import LinkState
 from bytemini_cameras.monitor import SLOW, StreamReport
 from bytemini_cameras.mount import Mount, Sinks
 
+FRESH = 0.3
+"""Seconds after the last good picture of a camera, or three periods, from which on it counts as lost ..."""
+
+LOST = 1.5
+"""... and seconds for which the node then gives no sign of life: the robot is taken from its owner. Whoever takes it
+again, without that camera, knows."""
+
 
 @dataclass(frozen=True)
 class CameraSettings:
@@ -167,7 +174,7 @@ class CameraNode(ManagedNode):
                 mount = Mount(serial, self.settings.streams, self._find, self._now, self.publishers_of[name].sinks())
                 self._mounts[name] = mount
                 mount.start()
-        self._beat = Beat(self, "cameras")
+        self._beat = Beat(self, "cameras", self._well)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -205,6 +212,12 @@ class CameraNode(ManagedNode):
                 mount.stop()
             self._mounts.clear()
 
+    def _well(self) -> bool:
+        """Whether no camera was lost just now."""
+        now, fresh = time.monotonic(), max(FRESH, 3.0 / self.settings.streams.rate)
+        with self._lock:
+            return not any(fresh < mount.silence(now) < fresh + LOST for mount in self._mounts.values())
+
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
@@ -232,6 +245,7 @@ class CameraNode(ManagedNode):
             "dropped": colour.dropped,
             "repeated": colour.repeated,
             "wrong_size": colour.misshapen,
+            "frozen": colour.frozen,
             "connections": mount.link.connections,
             "drift_ppm": 1e6 * mount.drift,
         }
@@ -274,13 +288,16 @@ def jpeg(pixels: memoryview, size: tuple[int, int], quality: int) -> bytes:
     return stream.getvalue()
 
 
-def start() -> CameraNode:
+def start(find: Find | None = None) -> CameraNode:
     """Make the node, and where `autostart` says so configure and activate it.
+
+    Args:
+        find: looks for a camera by serial number; None for those plugged in to this machine.
 
     Raises:
         ValueError: a parameter is wrong, or it could not be activated.
     """
-    node = CameraNode()
+    node = CameraNode(find)
     if node.autostart:
         node.activate()
     return node

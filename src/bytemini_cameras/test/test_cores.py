@@ -140,3 +140,20 @@ def test_a_frame_without_a_partner_is_left_out():
     assert pairing.depth(66, "C") == ("c", "C")
     pairing.clear()
     assert pairing.colour(33, "b") is None
+
+
+def test_a_picture_that_never_changes_is_told_from_one_that_does():
+    random = np.random.default_rng(0)
+    scene = random.integers(0, 250, (480, 640, 3), np.uint8)
+    monitor, still = StreamMonitor(640, 480, 3), memoryview(scene)
+    times = np.arange(60) / 30
+    noisy = [scene + random.integers(0, 2, scene.shape, np.uint8) for _ in times]
+    assert not any(monitor.still(t, memoryview(picture)) for t, picture in zip(times, noisy, strict=True))
+    said = [monitor.still(2.0 + t, still) for t in times]
+    assert sum(map(bool, said)) in (50, 51)  # of 60: from 0.3 s on
+    assert all(said[10:])
+    assert "same picture" in said[-1]
+    assert monitor.report(4.0).frozen == sum(map(bool, said))
+    monitor.begin()
+    assert monitor.still(5.0, still)  # opened anew, it still hangs
+    assert not monitor.still(5.1, memoryview(noisy[0]))

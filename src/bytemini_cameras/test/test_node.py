@@ -14,17 +14,19 @@ pytest.importorskip(
 pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
 import rclpy
 from bytemini_cameras.frames import Calibration, image_template, info_message
-from bytemini_cameras.node import CameraNode
+from bytemini_cameras.node import LOST, CameraNode
+from bytemini_cameras.software import HEIGHT, WIDTH, SoftwareCamera, finder
 from bytemini_core.domain import private_domain
 from bytemini_core.executor import StreamExecutor
-from bytemini_core.ros import SENSOR_QOS, image_array, image_message, stamp_of
+from bytemini_core.ros import SENSOR_QOS, from_time, image_array, image_message, stamp_of
+from bytemini_core.watchdog import TOPIC
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from PIL import Image as Picture
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from software import HEIGHT, WIDTH, SoftwareCamera, finder
+from std_msgs.msg import Header
 
 
 class Rig:
@@ -174,6 +176,27 @@ def test_a_stall_is_noticed_and_survived(rig):
     here.until(lambda: here.health.get("cameras: head", (0, ""))[1].endswith("opened anew"))
     count = len(colours)
     camera.feed()
+    here.until(lambda: len(colours) > count + 5)
+
+
+def test_a_picture_that_freezes_under_new_stamps_is_not_shown_on_and_no_sign_of_life_is_given(rig):
+    camera = SoftwareCamera("11")
+    here = rig([camera], depth=False)
+    colours = here.hear(Image, "camera/head/color/image_raw")
+    alive = here.hear(Header, TOPIC)
+    camera.feed()
+    here.until(lambda: len(colours) > 5 and alive)
+    camera.frozen = True
+    here.until(lambda: "the same picture" in here.health.get("cameras: head", (0, ""))[1])
+    assert here.health["cameras: head"][0] == 2
+    count = len(colours)
+
+    def pause():
+        return max(np.diff([from_time(m.stamp) for m in alive])) / 1e9
+
+    here.until(lambda: pause() > 0.9 * LOST)  # then it goes on without that camera
+    assert len(colours) == count  # neither before nor after it was opened anew
+    camera.frozen = False
     here.until(lambda: len(colours) > count + 5)
 
 

@@ -106,18 +106,19 @@ class Senders:
 class Beat:
     """Publishes signs of life from a thread of its own, so that no long callback silences them, until `stop`."""
 
-    def __init__(self, node: Node, part: str) -> None:
+    def __init__(self, node: Node, part: str, well: Callable[[], bool] = lambda: True) -> None:
         """Begin at once.
 
         Args:
             node: that lives.
             part: its name for those who watch.
+            well: asked in the thread before each sign; there is none while it is not.
         """
         from std_msgs.msg import Header
 
         from bytemini_core.ros import SENSOR_QOS
 
-        self._node, self._message = node, Header(frame_id=signature(part))
+        self._node, self._well, self._message = node, well, Header(frame_id=signature(part))
         self._publisher = node.create_publisher(Header, TOPIC, SENSOR_QOS)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
@@ -127,6 +128,8 @@ class Beat:
         while not self._over.wait(BEAT):
             if not self._node.context.ok():
                 return
+            if not self._well():
+                continue
             self._message.stamp = self._node.get_clock().now().to_msg()
             self._publisher.publish(self._message)
 

@@ -1,5 +1,7 @@
 """Cameras without hardware: pyrealsense2.software_device behind the node's own way of finding cameras."""
 
+from __future__ import annotations
+
 import itertools
 import threading
 import time
@@ -7,19 +9,38 @@ import time
 import numpy as np
 import pyrealsense2 as rs
 
+from bytemini_cameras.device import Find
+
 WIDTH, HEIGHT, RATE = 640, 480, 30
 
 
 class SoftwareCamera:
     """A RealSense of software with a colour and a stereo sensor, fed from a thread of its own.
 
-    `small` frames come from a second, smaller profile that the node did not ask for. The device clock starts at
-    `epoch` s and gains `drift` s/s on the host's.
+    `frozen` and it sends the same picture for ever, under new stamps. `present` and it is found.
+
+    Args:
+        serial: its serial number.
+        width: of its pictures. `small` frames are half as wide and high, of a profile that the node did not ask for.
+        height: of its pictures.
+        rate: Hz.
+        units: metres of a step in depth.
+        drift: s/s that its clock gains on the host's.
+        epoch: s at which its clock starts.
     """
 
-    def __init__(self, serial, width=WIDTH, height=HEIGHT, rate=RATE, units=0.001, drift=0.0, epoch=100.0):
+    def __init__(
+        self,
+        serial: str,
+        width: int = WIDTH,
+        height: int = HEIGHT,
+        rate: int = RATE,
+        units: float = 0.001,
+        drift: float = 0.0,
+        epoch: float = 100.0,
+    ) -> None:
         self.serial, self.rate, self.units, self._drift, self._epoch = serial, rate, units, drift, epoch
-        self.present = True
+        self.present, self.frozen = True, False
         self.device = rs.software_device()
         self.device.register_info(rs.camera_info.name, "Software RealSense")
         self.device.register_info(rs.camera_info.serial_number, serial)
@@ -40,51 +61,51 @@ class SoftwareCamera:
             depth.register_extrinsics_to(colour, here)
             self._profiles[small] = (depth, colour)
         self._sizes = {False: (width, height), True: (width // 2, height // 2)}
-        self._number = 0
+        self._number = self._shown = 0
         self._began = time.monotonic()
-        self._thread = None
+        self._thread: threading.Thread | None = None
         self._feeding = threading.Event()
 
-    def _stream(self, kind, format_, pixel_bytes, width, height):
+    def _stream(
+        self, kind: rs.stream, format_: rs.format, pixel_bytes: int, width: int, height: int
+    ) -> rs.video_stream:
         lens = rs.intrinsics()
         lens.width, lens.height, lens.ppx, lens.ppy = width, height, width / 2 - 1.5, height / 2 + 2.5
-        lens.fx, lens.fy, lens.model, lens.coeffs = (
-            600.0,
-            601.0,
-            rs.distortion.brown_conrady,
-            [0.1, -0.2, 0.0, 0.0, 0.05],
-        )
+        lens.fx, lens.fy, lens.model = 600.0, 601.0, rs.distortion.brown_conrady
+        lens.coeffs = [0.1, -0.2, 0.0, 0.0, 0.05]
         stream = rs.video_stream()
         stream.type, stream.index, stream.uid, stream.fmt = kind, 0, next(self._uids), format_
-        stream.width, stream.height, stream.fps, stream.bpp, stream.intrinsics = (
-            width,
-            height,
-            self.rate,
-            pixel_bytes,
-            lens,
-        )
+        stream.width, stream.height, stream.fps, stream.bpp = width, height, self.rate, pixel_bytes
+        stream.intrinsics = lens
         return stream
 
-    def device_time(self):
+    def device_time(self) -> float:
         """Milliseconds of the camera's clock."""
         return 1e3 * (self._epoch + (time.monotonic() - self._began) * (1 + self._drift))
 
-    def emit(self, value=None, *, small=False, stamp=None, number=None, colour=True, depth=True):
+    def emit(
+        self,
+        value: int | None = None,
+        *,
+        small: bool = False,
+        stamp: float | None = None,
+        number: int | None = None,
+        colour: bool = True,
+        depth: bool = True,
+    ) -> None:
         """Send one pair of frames: colour is `value`, depth 1000 + value millimetres."""
         number = self._number if number is None else number
         self._number = number + 1
         stamp = self.device_time() if stamp is None else stamp
-        value = number % 200 if value is None else value
+        if not self.frozen:
+            self._shown = number % 200
+        value = self._shown if value is None else value
         width, height = self._sizes[small]
+        far = np.full((height, width), round((1.0 + value * 0.001) / self.units), np.uint16)
+        plain = np.full((height, width, 3), value, np.uint8)
         for wanted, sensor, profile, pixel_bytes, pixels in (
-            (
-                depth,
-                self._depth_sensor,
-                self._profiles[small][0],
-                2,
-                np.full((height, width), round((1.0 + value * 0.001) / self.units), np.uint16),
-            ),
-            (colour, self._colour_sensor, self._profiles[small][1], 3, np.full((height, width, 3), value, np.uint8)),
+            (depth, self._depth_sensor, self._profiles[small][0], 2, far),
+            (colour, self._colour_sensor, self._profiles[small][1], 3, plain),
         ):
             if wanted:
                 frame = rs.software_video_frame()
@@ -95,11 +116,11 @@ class SoftwareCamera:
                     frame.depth_units = self.units
                 sensor.on_video_frame(frame)
 
-    def feed(self):
+    def feed(self) -> None:
         """Send frames at the camera's rate until `starve`."""
         self._feeding.set()
 
-        def run():
+        def run() -> None:
             due = time.monotonic()
             while self._feeding.is_set():
                 self.emit()
@@ -109,23 +130,23 @@ class SoftwareCamera:
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
 
-    def starve(self):
+    def starve(self) -> None:
         """Send no more."""
         self._feeding.clear()
         if self._thread is not None:
             self._thread.join()
 
-    def unplug(self):
+    def unplug(self) -> None:
         """Starve, and be found no more."""
         self.starve()
         self.present = False
 
-    def plug(self):
+    def plug(self) -> None:
         """Be found again; the clock and the counter of the camera start again."""
         self._number, self._began, self.present = 0, time.monotonic(), True
         self.feed()
 
 
-def finder(*cameras):
+def finder(*cameras: SoftwareCamera) -> Find:
     """The node's `find` over these cameras."""
     return lambda serial: next((c.device for c in cameras if c.serial == serial and c.present), None)
