@@ -26,7 +26,7 @@ from .problem import GRAVITY
 from .tree import Tree
 
 _BASE = 3
-_REGULAR = 1e-4  # damped least squares of the wrench: m^2
+_DAMPED = 1e-4 * np.eye(6)  # least squares of the wrench: m^2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class WrenchObserver:
         v[self._columns] = np.concatenate((state.base_twist, state.velocity))
         tau[self._columns[_BASE:]] = state.effort
         mass = pin.crba(self._model, self._data, q)
-        momentum = np.triu(mass) @ v + np.triu(mass, 1).T @ v + self._armature * v
+        momentum = mass @ v + self._armature * v
         coriolis = pin.computeCoriolisMatrix(self._model, self._data, q, v).T @ v
         gravity = pin.computeGeneralizedGravity(self._model, self._data, q)
         if self._integral is None:
@@ -109,7 +109,7 @@ class WrenchObserver:
     @staticmethod
     def wrench(jacobian: Array, external: Array) -> Array:
         """Wrench (6,) at a point whose arm's Jacobian is (6, k), from the external efforts (k,) of that arm."""
-        solution = np.linalg.solve(jacobian @ jacobian.T + _REGULAR * np.eye(6), jacobian @ external)
+        solution = np.linalg.solve(jacobian @ jacobian.T + _DAMPED, jacobian @ external)
         return np.asarray(solution, dtype=np.float64)
 
 

@@ -32,7 +32,7 @@ from .compliance import Compliance, WrenchObserver, WristSensor
 from .config import WbcConfig
 from .gate import Gate
 from .guard import Guard
-from .hands import HandTarget, exponentials
+from .hands import HandTarget, exponentials, length
 from .horizon import KNOTS, Planner
 from .model import RIM, Frames, robot_problem
 from .modes import LIFELINES, OWNERS, ModeMachine
@@ -162,6 +162,9 @@ class WholeBodyController:
         self._admittances: dict[str, Admittance] = {}
         self._observer: WrenchObserver | None = None
         self._external = np.zeros(self._n)
+        # Of the hands at this tick's state, made when first asked for: see `_jacobian`, `_wrench`.
+        self._measured: dict[str, Array] = {}
+        self._felt: dict[str, Array] = {}
         self._loads = (0.0, 0.0)  # kg
         self._sensor: WristSensor | None = None
         self._wrenches: Mapping[str, Array] = {}
@@ -292,6 +295,7 @@ class WholeBodyController:
             self._fault(reason)
         else:
             before, self._state = self._state, self._ordered(state)
+            self._measured, self._felt = {}, {}
             if reason := self._implausible(t, before, self._state):
                 self._fault(reason)
             if self._observer is not None:
@@ -442,9 +446,9 @@ class WholeBodyController:
             self._pushed = 0
             return ""
         forces = {
-            side: float(np.linalg.norm(self._wrench(frame)[:3]))
+            side: length(self._wrench(frame)[:3])
             for frame, side in self._sides.items()
-            if self._sensor is not None or np.linalg.norm(self._external[self._arm[frame] - _BASE]) > _SLIGHT * most
+            if self._sensor is not None or length(self._external[self._arm[frame] - _BASE]) > _SLIGHT * most
         }
         side, force = max(forces.items(), key=lambda item: item[1], default=("", 0.0))
         self._pushed = self._pushed + 1 if force > most else 0
@@ -568,7 +572,7 @@ class WholeBodyController:
     def _hand_jacobians(self, velocity: Array, most: float) -> list[Array]:
         """Linear Jacobians (3, 3 + n) of the hands; those of a few ticks ago where no hand comes near its limit."""
         self._age += 1
-        fast = any(np.linalg.norm(jacobian @ velocity) > _NEARLY * most for jacobian in self._jacobians)
+        fast = any(length(jacobian @ velocity) > _NEARLY * most for jacobian in self._jacobians)
         if fast or self._age >= _OLD:
             q, self._age = self._parameters["q"], 0
             self._jacobians = [self._kinematics.jacobian(frame, q[_BASE:], q[:_BASE])[:3] for frame in self._hands]
@@ -765,22 +769,34 @@ class WholeBodyController:
         if admittance is None:
             memory = self._solver.yielding[SIDES.index(side)]
             admittance = self._admittances[hand.frame] = Admittance(compliance, self.config.period, memory)
-        jacobian = self._kinematics.jacobian(hand.frame, state.position, state.base_pose)
-        wrench = self._wrench(hand.frame)
-        given = jacobian[:, _BASE:] @ (state.position - self._position)
-        admittance.ask(wrench, hand.wrench, given, hand.stiffness)
+        given = self._jacobian(hand.frame)[:, _BASE:] @ (state.position - self._position)
+        admittance.ask(self._wrench(hand.frame), hand.wrench, given, hand.stiffness)
+
+    def _jacobian(self, frame: str) -> Array:
+        """Jacobian (6, 3 + n) of a hand as the robot is measured to stand."""
+        known = self._measured.get(frame)
+        if known is None:
+            assert self._state is not None
+            known = self._kinematics.jacobian(frame, self._state.position, self._state.base_pose)
+            self._measured[frame] = known
+        return known
 
     def _wrench(self, frame: str) -> Array:
         """Wrench (6,) of the surroundings on a hand, odom axes, by the sensor in the wrist or the joints' efforts."""
+        known = self._felt.get(frame)
+        if known is None:
+            known = self._felt[frame] = self._feel(frame)
+        return known
+
+    def _feel(self, frame: str) -> Array:
         assert self._state is not None
-        position, pose, side = self._state.position, self._state.base_pose, self._sides[frame]
         if self._sensor is not None:
+            position, pose, side = self._state.position, self._state.base_pose, self._sides[frame]
             link = self._kinematics.forward(f"{side}_hand_link", position, pose)
             point = self._kinematics.forward(frame, position, pose)[:3, 3]
             return self._sensor.wrench(side, self._wrenches[side], link, point, self._loads[SIDES.index(side)])
         arm = self._arm[frame]
-        jacobian = self._kinematics.jacobian(frame, position, pose)
-        return WrenchObserver.wrench(jacobian[:, arm], self._external[arm - _BASE])
+        return WrenchObserver.wrench(self._jacobian(frame)[:, arm], self._external[arm - _BASE])
 
     def weigh(self, weights: Weights) -> None:
         """Change the tasks' weights, gradually: they are reached within `_EASE`."""

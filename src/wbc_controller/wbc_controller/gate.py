@@ -10,6 +10,7 @@ from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
 from .config import WbcConfig
+from .hands import length
 
 
 class Gate:
@@ -144,7 +145,7 @@ class Gate:
         for hand in reference.hands:
             if (known := last.get(hand.frame)) is None:
                 continue
-            leap = float(np.linalg.norm(hand.pose[:3] - known.pose[:3]))
+            leap = length(hand.pose[:3] - known.pose[:3])
             turn = 2.0 * math.acos(min(1.0, abs(float(hand.pose[3:] @ known.pose[3:]))))
             if leap > self._config.hand_jump or turn > np.pi * self._config.hand_jump:
                 return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,13 +14,19 @@ from .blend import Blend
 _VELOCITY = np.array((0.5, 0.5, 0.5, 1.5, 1.5, 1.5))
 _ACCELERATION = np.array((2.0, 2.0, 2.0, 8.0, 8.0, 8.0))
 _JERK = 10.0 * _ACCELERATION
+_UNIT = np.eye(3)
 _TREND = 0.03  # s over which the target's acceleration is averaged
 _LASTING = 0.1  # s for which it is believed to act
 
 
+def length(vector: Array) -> float:
+    """Euclidean norm: of a few numbers, in a fifth of the time of numpy's."""
+    return math.sqrt(vector.dot(vector))
+
+
 def rotation_of(quaternion: Array) -> Array:
     """Rotation matrix of (x, y, z, w), normalised."""
-    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    x, y, z, w = (quaternion / length(quaternion)).tolist()
     return np.array(
         (
             (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
@@ -31,12 +38,10 @@ def rotation_of(quaternion: Array) -> Array:
 
 def exponential(vector: Array) -> Array:
     """Rotation matrix of a rotation vector (Rodrigues)."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-9:
-        angle = 1e-9
-    x, y, z = vector / angle
+    angle = max(length(vector), 1e-9)
+    x, y, z = (vector / angle).tolist()
     k = np.array(((0.0, -z, y), (z, 0.0, -x), (-y, x, 0.0)))
-    rotation: Array = np.eye(3) + np.sin(angle) * k + (1.0 - np.cos(angle)) * (k @ k)
+    rotation: Array = _UNIT + math.sin(angle) * k + (1.0 - math.cos(angle)) * (k @ k)
     return rotation
 
 

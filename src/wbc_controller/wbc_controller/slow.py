@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from bytemini_core.types import Array
 
+from .hands import length
+
 _MARGIN = 0.98  # of the limit that is aimed at: what a clipped brake leaves over stays below it
 _HALVINGS = 6
 
@@ -28,7 +30,7 @@ def slow_hands(
     """
 
     def speed(of: Array) -> float:
-        return max(float(np.linalg.norm(jacobian @ of)) for jacobian in jacobians)
+        return max(length(jacobian @ of) for jacobian in jacobians)
 
     most = _MARGIN * limit
     fastest = speed(velocity)
