@@ -18,7 +18,10 @@ setup(
     description="MuJoCo world of the ByteMini robot: physics, cameras, scenes, tasks, scoring, scripted expert",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["sim_node = bytemini_sim.node:main"],
+        "console_scripts": [
+            "fault_cameras = bytemini_sim.faults.cameras:main",
+            "sim_node = bytemini_sim.node:main",
+        ],
         "bytemini.policies": ["expert = bytemini_sim.task_expert:make_expert"],
         "bytemini.commands": [
             "rollout = bytemini_sim.rollout:main",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bytemini_sim.faults.live import LiveStack
 
 PORT = 8479
-WAYS = ("topic", "service", "panel")
+WAYS = ("topic", "service", "panel", "button")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,6 +84,7 @@ def measure(count: int) -> tuple[dict[str, list[tuple[float, float]]], dict[str,
             stack.until(lambda since=began: bool(_zero(stack, since)), "standstill")  # type: ignore[misc]
             stopped = next(at for at, _, mode, _ in stack.heard.modes if at >= began and mode == Mode.ESTOP)
             times[way].append((1e3 * (stopped - began), 1e3 * (_zero(stack, began)[0] - began)))
+            stack.button.release()
             stack.begin()
         ended = _end(stack)
     return times, ended
@@ -128,4 +129,5 @@ def _presses(stack: LiveStack) -> dict[str, Callable[[], Any]]:
         "topic": lambda: publisher.publish(Bool(data=True)),
         "service": lambda: client.call_async(SetMode.Request(mode=Mode.ESTOP.value)),
         "panel": press_page,
+        "button": stack.button.press,
     }

@@ -29,8 +29,7 @@ class Adapter:
         self._process = subprocess.Popen([sys.executable, "-m", __name__], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         port = int(self._process.stdout.readline())
-        # Its answers to what the lines are set to are not waited for: that takes pyserial 50 ms.
-        self.url = f"rfc2217://127.0.0.1:{port}?ign_set_control"
+        self.url = f"rfc2217://127.0.0.1:{port}"
         return self
 
     def __exit__(

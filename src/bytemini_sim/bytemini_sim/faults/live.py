@@ -51,6 +51,8 @@ from bytemini_msgs.msg import JointCommand as JointCommandMsg
 from bytemini_msgs.msg import WbcStatus as WbcStatusMsg
 from bytemini_msgs.msg import WholeBodyReference as WholeBodyReferenceMsg
 from bytemini_msgs.srv import ResetWorld, ScoreEpisode, SetMode
+from bytemini_sim.faults import cameras
+from bytemini_sim.faults.adapter import Adapter
 from bytemini_sim.faults.headset import Headset
 from bytemini_sim.faults.run import AT_REST, FaultReport
 
@@ -76,6 +78,7 @@ NAMES = {
     "driver": "bytemini_sim",
     "cameras": "cameras",
     "teleop": "teleop_vr",
+    "button": "estop_button",
 }
 """The processes that may die, and what they are called in the stack."""
 
@@ -94,7 +97,7 @@ class Heard:
 class LiveFault:
     """`name`; what it `means`; what begins it, a generator that is resumed to undo it.
 
-    `tolerated`: the robot goes on. `owner`: who drives the robot into it.
+    `tolerated`: the robot goes on. `owner`: who drives the robot into it. `death`: a process falls silent.
     """
 
     name: str
@@ -102,6 +105,7 @@ class LiveFault:
     strike: Callable[[LiveStack], Iterator[None]]
     tolerated: bool = False
     owner: Mode = Mode.POLICY
+    death: bool = False
 
 
 class LiveStack:
@@ -118,7 +122,7 @@ class LiveStack:
         """
         self.seed, self._logs = seed, logs
         self.robot = load_robot(robot)
-        self._values = stack_options(robot=robot, cameras=False, seed=seed, teleop=True, teleop_port=PORT, **chosen)
+        self._chosen = {"robot": robot, "cameras": False, "seed": seed, "teleop": True, "teleop_port": PORT, **chosen}
         self._headset: Headset | None = None
         self.stamp = 0
         self.speed = 0.0
@@ -142,9 +146,10 @@ class LiveStack:
             self._executor = StreamExecutor(context=context)
             self._executor.add_node(self.node)
             self._listen()
-            parts = [p for p in stack(self._values) if p.name != "robot_state_publisher"]
-            # Of a camera that is not there the node goes on looking: its process is what dies here.
-            camera = Process("cameras", "bytemini_cameras", "cameras_node", {"head_serial": "none"})
+            self.button = exits.enter_context(Adapter())
+            values = stack_options(estop_port=self.button.url, **self._chosen)
+            parts = [p for p in stack(values) if p.name != "robot_state_publisher"]
+            camera = Process("cameras", "bytemini_sim", "fault_cameras", cameras.PARAMETERS)
             self.processes = exits.enter_context(Processes([*parts, camera], self._logs, ordered=True))
             exits.callback(self._take_headset_off)
             for client in (self._reset, self._score, self._set_mode):
@@ -241,8 +246,12 @@ class LiveStack:
 
     def stop(self) -> None:
         """Stop whatever goes on, and reset."""
-        for mode in (Mode.ESTOP, Mode.HOLD):
-            self.request(mode)
+        self.request(Mode.ESTOP)
+        self.reset()
+
+    def reset(self) -> None:
+        """Reset, as soon as the controller lets one."""
+        self.until(lambda: self.request(Mode.HOLD), "a reset")
 
     def moves(self, owner: Mode) -> bool:
         """Whether it moves, led by that owner."""
@@ -322,7 +331,7 @@ class LiveStack:
                 self.until(lambda: self.mode == fault.owner, fault.owner, 5.0)
             else:
                 self.until(lambda: self.mode in (Mode.HOLD, Mode.ESTOP), "HOLD after the fault")
-                self.request(Mode.HOLD)
+                self.reset()
                 self.until(self._tasks.server_is_ready, "run_task")
                 self.go(fault.owner)
         except TimeoutError:
@@ -462,6 +471,24 @@ def _estop_topic(live: LiveStack) -> Iterator[None]:
     live.node.destroy_publisher(publisher)
 
 
+def _pressed(live: LiveStack) -> Iterator[None]:
+    live.button.press()
+    yield
+    live.button.release()
+
+
+def _adapter_hangs(live: LiveStack) -> Iterator[None]:
+    live.button.freeze()
+    yield
+    live.button.thaw()
+
+
+def _picture_freezes(live: LiveStack) -> Iterator[None]:
+    os.kill(live.processes.pid(NAMES["cameras"]), cameras.FREEZE)
+    yield
+    os.kill(live.processes.pid(NAMES["cameras"]), cameras.THAW)
+
+
 def _estop_and_killed(live: LiveStack) -> Iterator[None]:
     """Stopped, then the controller dies: it holds, by itself or by the driver, and only a reset frees it."""
     live.request(Mode.ESTOP)
@@ -505,14 +532,14 @@ LIVE_FAULTS: tuple[LiveFault, ...] = (
     *(
         LiveFault(
             f"{part} process killed", "kill -9, then that process alone is started again", _killed(part),
-            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY,
+            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY, death=True,
         )
         for part in NAMES
     ),
     *(
         LiveFault(
             f"{part} process stopped", "kill -STOP for two seconds, then it goes on", _stopped(part),
-            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY,
+            owner=Mode.TELEOP if part == "teleop" else Mode.POLICY, death=True,
         )
         for part in NAMES
     ),
@@ -534,6 +561,11 @@ LIVE_FAULTS: tuple[LiveFault, ...] = (
     LiveFault("clock jumps back 5 s, /clock", "somebody else publishes the time",
               _publishing(Clock, "/clock", _clock(-5.0), QoSProfile(depth=10))),
     LiveFault("emergency stop, topic", "the button", _estop_topic),
+    LiveFault("emergency stop, button", "the button's loop is opened", _pressed),
+    LiveFault("the button's adapter hangs", "its lines read as they last were", _adapter_hangs),
+    LiveFault("a camera's picture freezes", "under new stamps, while the policy drives", _picture_freezes),
+    LiveFault("a camera's picture freezes, TELEOP", "under new stamps, while a person drives", _picture_freezes,
+              owner=Mode.TELEOP),
     LiveFault("emergency stop, then the controller dies", "kill -9 on the stopped controller", _estop_and_killed),
     LiveFault("disk full", "no process can write to a file", _disk_full, tolerated=True),
     LiveFault("parameter changed while it moves", "robot:=v9 by the parameter service", _set_parameter, tolerated=True),
