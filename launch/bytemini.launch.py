@@ -104,7 +104,7 @@ def generate_launch_description() -> LaunchDescription:
             option.name,
             default_value=str(option.default).lower() if isinstance(option.default, bool) else str(option.default),
             description=option.description,
-            choices=list(option.choices) or None,
+            choices=list(option.words) or None,
         )
         for option in OPTIONS
     ]

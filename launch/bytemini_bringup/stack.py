@@ -22,6 +22,7 @@ from bytemini_bringup.transport import PROFILES, commands, large_images
 
 COMPLIANCE = ("none", "observer", "sensor")
 SIMULATORS = ("mujoco", "gazebo", "none")
+BOOLEANS = ("true", "false", "True", "False")
 NONE = "none"
 BUTTON = "button"
 """Name of the stop circuit that the button at `estop_port` is in."""
@@ -35,6 +36,11 @@ class Option:
     default: Any
     description: str
     choices: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What may be written for it; empty where that is not a list."""
+        return BOOLEANS if isinstance(self.default, bool) else self.choices
 
     def parse(self, text: str) -> Any:
         """The value that `text` spells.
@@ -72,6 +78,7 @@ OPTIONS = (
     Option("left_wrist_serial", "", "serial number of the left wrist's camera, on a robot"),
     Option("right_wrist_serial", "", "serial number of the right wrist's camera, on a robot"),
     Option("depth", False, "also publish aligned depth"),
+    Option("compressed", False, "also publish the robot's cameras as JPEG, for slow links"),
     Option("outside", False, "also publish the view from outside, for videos"),
     Option("image_size", 224, "height and width of the pictures, pixels"),
     Option("preview", False, "let the controller plan 0.3 s ahead"),
@@ -297,7 +304,7 @@ def _cameras(values: Mapping[str, Any]) -> list[Process]:
         return []
     if values["sim"] != "none":
         raise ValueError(f"{', '.join(serials)} given with sim:={values['sim']}: the robot's cameras need sim:=none")
-    parameters = {**serials, "depth": values["depth"]}
+    parameters = {**serials, "depth": values["depth"], "compressed": values["compressed"]}
     return [Process("cameras", "bytemini_cameras", "cameras_node", parameters, ready=Ready("active", "cameras"))]
 
 

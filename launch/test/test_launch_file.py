@@ -28,4 +28,4 @@ def test_every_option_is_a_launch_argument_with_its_default_and_choices():
     for option in OPTIONS:
         default = perform_substitutions(LaunchContext(), declared[option.name].default_value)
         assert option.parse(default) == option.default
-        assert tuple(declared[option.name].choices or ()) == option.choices
+        assert tuple(declared[option.name].choices or ()) == option.words

@@ -16,6 +16,7 @@ def test_defaults_are_valid_choices():
     for option in OPTIONS:
         assert option.parse(str(option.default)) == option.default
         assert option.description
+        assert all(option.parse(word) is not None for word in option.words)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,25 @@ def test_choices_reach_the_processes_that_need_them():
     assert all(processes[n]["robot"] == "v2" for n in ("bytemini_sim", "wbc_controller", "gr3_policy"))
     assert all(processes[n]["lockstep"] is True for n in ("bytemini_sim", "wbc_controller", "trajectory_optimizer"))
     assert 'name="bytemini' in processes["robot_state_publisher"]["robot_description"]
+
+
+def test_a_button_comes_before_the_controller_that_needs_its_word():
+    processes = stack(options(estop_port="/dev/ttyUSB0", sim="none"))
+    names = [process.name for process in processes]
+    assert names.index("estop_button") < names.index("wbc_controller")
+    by_name = {process.name: process.parameters for process in processes}
+    assert by_name["estop_button"]["port"] == "/dev/ttyUSB0"
+    assert by_name["wbc_controller"]["stop_circuits"] == [by_name["estop_button"]["circuit"]]
+    assert "stop_circuits" not in {p.name: p.parameters for p in stack(options())}["wbc_controller"]
+    with pytest.raises(ValueError, match="estop_port, and lockstep, exclude one another"):
+        stack(options(estop_port="/dev/ttyUSB0", lockstep=True))
+
+
+def test_the_robots_cameras_are_opened_by_serial_number():
+    cameras = {p.name: p for p in stack(options(sim="none", head_serial="123", compressed=True))}["cameras"]
+    assert cameras.parameters == {"head_serial": "123", "depth": False, "compressed": True}
+    with pytest.raises(ValueError, match="need sim:=none"):
+        stack(options(head_serial="123"))
 
 
 def test_gazebo_gets_the_scene_the_robot_and_what_drives_it():

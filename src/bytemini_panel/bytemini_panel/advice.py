@@ -6,6 +6,10 @@ import re
 
 _ADVICE = (
     (
+        r"circuit|the button",
+        "Find out who pressed it and why; release the button, look at its cable and adapter. Then Reset, give a task.",
+    ),
+    (
         r"emergency stop|E-stop|ESTOP",
         "Find out who pressed it and why. When the robot may move again: Reset, then give a task.",
     ),
@@ -16,6 +20,10 @@ _ADVICE = (
     (
         r"reference is stale",
         "Policy or headset fell silent: look at their rows and at the network; then give the task again.",
+    ),
+    (
+        r"no sign of life from cameras",
+        "A camera was lost or its process ended: look at their rows; then give the task again.",
     ),
     (
         r"no sign of life from",
@@ -32,6 +40,7 @@ _ADVICE = (
         r"jumps by|outside its limits",
         "The sender asked for the impossible and was refused: give the task again; if it repeats, change the policy.",
     ),
+    (r"same picture", "That camera hangs or has no light: it is opened anew by itself; else unplug it and plug it in."),
     (r"camera|picture|image", "Look at the cable and the USB 3 port of that camera; it is opened anew by itself."),
     (r"no word for", "Its process has hung or ended: read its log in the run's folder, restart it."),
     (r"disk|space", "Free space: old folders below runs/ can go."),

@@ -18,6 +18,8 @@ from bytemini_core.diagnostics import Health, Level, Reporter
 from bytemini_core.node import parameter, run_node
 from bytemini_core.ros import LATCHED_QOS
 from bytemini_core.types import CAMERAS, SIDES
+from bytemini_core.watchdog import HOLDING
+from bytemini_core.watchdog import TOPIC as ALIVE
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
@@ -30,10 +32,19 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
-from bytemini_msgs.msg import ActionChunk, ChunkReport, JointCommand, TaskStatus, WbcStatus, WholeBodyReference
+from bytemini_msgs.msg import (
+    ActionChunk,
+    ChunkReport,
+    JointCommand,
+    PowerState,
+    StopCircuit,
+    TaskStatus,
+    WbcStatus,
+    WholeBodyReference,
+)
 from bytemini_panel.dashboard import Dashboard, Fault
 from bytemini_panel.pictures import PictureMaker
 from bytemini_panel.ring import Record, Ring
@@ -45,7 +56,7 @@ TAIL = 2.0
 PICTURE_RATE = 5.0
 """Pictures per second and camera that are kept, as JPEG: raw ones would be gigabytes."""
 
-LATCHED: dict[str, type] = {"wbc/mode": WbcStatus, "estop": Bool}
+LATCHED: dict[str, type] = {"wbc/mode": WbcStatus, "estop": Bool, HOLDING: Bool}
 
 TOPICS: dict[str, type] = {
     "joint_states": JointState,
@@ -58,6 +69,9 @@ TOPICS: dict[str, type] = {
     "policy/task_status": TaskStatus,
     "trajectory/chunk_report": ChunkReport,
     **{f"wrench/{side}": WrenchStamped for side in SIDES},
+    "power": PowerState,
+    "stop_circuit": StopCircuit,
+    ALIVE: Header,
     **LATCHED,
     "/diagnostics": DiagnosticArray,
     "/rosout": Log,

@@ -166,6 +166,9 @@ def test_topic_rates():
 def test_every_known_fault_has_advice():
     for reason in (
         "no robot state for 0.1 s",
+        "emergency stop: circuit button is open: the button is pressed, or its cable is cut",
+        "no sign of life from cameras: is it running?",
+        "the same picture comes again and again under new stamps: the camera hangs, or has no light",
         "reference is stamped 1.0 s in the future: check that the clocks agree",
         "base reference jumps by 0.5",
         "only 3 MB are free on the disk of x",
