@@ -23,7 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -102,12 +102,12 @@ def lag_of(track: Track) -> float:
 
 def figures(tracks: dict[str, Track]) -> dict[str, Any]:
     """Lag of both hands together, then each error without it; the worse hand counts."""
-    lag = max(lag_of(track) for track in tracks.values())
-    found = {side: errors(track, lag_of(track)) for side, track in tracks.items()}
+    lags = {side: lag_of(track) for side, track in tracks.items()}
+    found = {side: errors(track, lags[side]) for side, track in tracks.items()}
     return {
         "tracking_mm": round(max(mm for mm, _ in found.values()), 2),
         "tracking_deg": round(max(deg for _, deg in found.values()), 2),
-        "lag_ms": round(1000.0 * lag, 1),
+        "lag_ms": round(1000.0 * max(lags.values()), 1),
     }
 
 
@@ -244,8 +244,11 @@ async def _drive(url: str, tls: Path, seconds: float, rate: float, model: RobotM
     return {"stretches": stretches, "start": start, "doctor": doctor, "view": newest}
 
 
-def live(model: RobotModel, seconds: float, rate: float, cameras: bool, logs: Path) -> dict[str, Any]:
-    """Run the stack and measure; see the module."""
+def live(
+    model: RobotModel, seconds: float, rate: float, cameras: bool, logs: Path, priority: int = 0
+) -> dict[str, Any]:
+    """Run the stack and measure; see the module. `priority`: of nodes and headset, see `bytemini_core.realtime`."""
+    from bytemini_core.realtime import hurry
     from bytemini_core.web import certificate
 
     from bytemini_bringup.processes import Processes
@@ -261,7 +264,9 @@ def live(model: RobotModel, seconds: float, rate: float, cameras: bool, logs: Pa
     values = options(robot=model.version, teleop=True, teleop_port=port, cameras=cameras)
     kept = ("bytemini_sim", "wbc_controller", "teleop_vr")
     heard = Heard()
-    wanted = [p for p in stack(values) if p.name in kept]
+    wanted = [replace(p, parameters={**p.parameters, "priority": priority}) for p in stack(values) if p.name in kept]
+    if priority and (reason := hurry(priority)):
+        raise UserError(reason)
     with (
         private_domain() as domain,
         Processes(wanted, logs, environment={**environment, "ROS_DOMAIN_ID": str(domain)}) as processes,
@@ -388,7 +393,7 @@ def followed(model: RobotModel, heard: Heard, stretch: Stretch, start: dict[str,
     tracks = {}
     for i, side in enumerate(SIDES):
         origin = from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[first][1], heard.bases[first]))
-        goal = np.array([_led(origin, start[side], entry[1 + i]) for entry in stretch.sent])
+        goal = np.array([led(origin, start[side], entry[1 + i]) for entry in stretch.sent])
         wanted = np.column_stack([np.interp(times[inside], sent, goal[:, j]) for j in range(7)])
         measured = np.array(
             [from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[k][1], heard.bases[k])) for k in inside]
@@ -424,7 +429,7 @@ def _evaluate(model: RobotModel, heard: Heard, run: dict[str, Any], scored: Any)
         **figures(tracks),
         "tracked_s": round(stretch.sent[-1][0] - stretch.sent[0][0], 1),
         "let_go": [stretch.ended for stretch in run["stretches"] if stretch.ended],
-        "stages_ms": run["doctor"]["stages_ms"],
+        "stages_ms": {**run["doctor"]["stages_ms"], **_halves(heard)},
         "round_trip_ms": run["doctor"]["stream"]["rtt_ms"],
         "rejected": run["view"]["counters"]["rejected"],
         "beyond_limit_rad": round(float(max(outside, 0.0)), 5),
@@ -434,7 +439,19 @@ def _evaluate(model: RobotModel, heard: Heard, run: dict[str, Any], scored: Any)
     }
 
 
-def _led(origin: Array, start: Array, grip: Array) -> Array:
+def _halves(heard: Heard) -> dict[str, dict[str, float]]:
+    """The two halves of a frame's way (ms), by when the reference between them was heard."""
+    arrived, took = (np.array(column) for column in zip(*heard.latencies, strict=True))
+    references = np.array([*heard.references, math.inf])
+    to_reference = references[np.searchsorted(references, arrived - took)] - (arrived - took)
+    known = to_reference < took
+    return {
+        name: {f"p{p}": round(1000.0 * float(np.percentile(part[known], p)), 2) for p in (50, 99)}
+        for name, part in (("sent_to_reference", to_reference), ("reference_to_command", took - to_reference))
+    }
+
+
+def led(origin: Array, start: Array, grip: Array) -> Array:
     """Where a hand that was at `origin` should be for a grip that was at `start` (heading 0, scale 1)."""
     turned = multiply(grip[3:], np.array((*(-start[3:6]), start[6])))
     moved = moved_by(origin, np.concatenate((grip[:3] - start[:3], turned)))
@@ -554,7 +571,7 @@ def track(model: RobotModel, seconds: float) -> dict[str, Any]:
             times.append(t)
             for side in SIDES:
                 rig.headset.hand(side).pose = moved_by(start[side], displacement[side])
-                wanted[side].append(_led(origin[side], start[side], rig.headset.hand(side).pose))
+                wanted[side].append(led(origin[side], start[side], rig.headset.hand(side).pose))
                 measured[side].append(rig.hand(side))
             scorer.update()
             bar.update(int(t) - bar.n)
@@ -803,6 +820,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--robot", default="v1", choices=("v1", "v2"))
     parser.add_argument("--minutes", type=float, default=1.0, help="of the live run (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=90.0, help="headset frames per second (default: %(default)s)")
+    parser.add_argument(
+        "--priority",
+        type=int,
+        default=0,
+        help="real-time priority of the live run, for a shared machine (default: none)",
+    )
     parser.add_argument("--cameras", action="store_true", help="draw and send the cameras in the live run")
     parser.add_argument("--engagements", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--frames", type=int, default=100_000, help="hostile frames (default: %(default)s)")
@@ -816,7 +839,8 @@ def main(argv: list[str]) -> int:
         if "track" in arguments.only:
             found["in_one_thread"] = track(model, TRACK_SECONDS)
         if "live" in arguments.only:
-            found |= live(model, 60.0 * arguments.minutes, arguments.rate, arguments.cameras, logs)
+            seconds = 60.0 * arguments.minutes
+            found |= live(model, seconds, arguments.rate, arguments.cameras, logs, arguments.priority)
         if "engage" in arguments.only:
             found |= engage(model, arguments.engagements)
         if "fuzz" in arguments.only:

@@ -1,4 +1,4 @@
-"""What one socket's frames have to prove beyond being well formed: order, pace, age."""
+"""What one socket's frames have to prove beyond being well formed: order, pace, age; and how soon they are heeded."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ class Delay:
     A frame echoes the server's time t of the newest state that the page had, and how long the page had it: the rest of
     now - t was spent on the two ways. The least of the last `window` s is taken for twice the quiet way; whatever a
     frame took longer, it waited on its own.
+
+    `round_trip`, `jitter` and `usual`, the age, are smoothed, in s; None while unknown.
     """
 
     def __init__(self, window: float = 20.0) -> None:
@@ -61,6 +63,7 @@ class Delay:
         self._least: deque[tuple[int, float]] = deque()  # round trips that no later one undercut
         self.round_trip: float | None = None
         self.jitter: float | None = None
+        self.usual: float | None = None
 
     def age(self, now: int, frame: HeadsetFrame) -> float | None:
         """Age (s) of a frame that came at `now` (ns); None while the page has echoed nothing yet."""
@@ -76,5 +79,30 @@ class Delay:
             self.round_trip, self.jitter = trip, 0.0
         self.jitter += (abs(trip - self.round_trip) - self.jitter) / 16.0  # RFC 3550, section 6.4.1
         self.round_trip += (trip - self.round_trip) / 8.0
-        quiet = self._least[0][1]
-        return trip - 0.5 * quiet
+        age = trip - 0.5 * self._least[0][1]
+        self.usual = age if self.usual is None else self.usual + (age - self.usual) / 8.0
+        return age
+
+
+class Reaction:
+    """How long the robot takes from a reference to a joint command that may heed it. Times in s, stamps in ns.
+
+    A command carries the stamp of the state that it answers. One that answers a state which came after the reference
+    left was made when the controller had the reference.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: tuple[float, int] | None = None
+        self.usual: float | None = None
+
+    def led(self, now: float, stamp: int) -> None:
+        """A reference leaves at `now`; `stamp`: of the newest state."""
+        if self._waiting is None:
+            self._waiting = now, stamp
+
+    def commanded(self, now: float, stamp: int) -> None:
+        """A joint command comes at `now`, with this stamp."""
+        if self._waiting is None or stamp <= self._waiting[1]:
+            return
+        took, self._waiting = now - self._waiting[0], None
+        self.usual = took if self.usual is None else self.usual + (took - self.usual) / 8.0

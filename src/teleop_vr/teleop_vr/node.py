@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import struct
 import sys
 import time
 from pathlib import Path
@@ -50,6 +51,9 @@ from teleop_vr.service import Service
 
 SAMPLE = 0.04
 """Seconds between two looks at commands and status: they come at 200 Hz, and are read for people and for beginnings."""
+
+_STAMP = struct.Struct("<iI")
+"""A message's header begins with it, after the four bytes that name the encoding (CDR, little endian)."""
 
 RECORDER_SILENCE = 3.0
 """Seconds without the recorder's status after which none is running."""
@@ -128,6 +132,7 @@ class TeleopNode(Node):
 
     def lead(self, reference: WholeBodyReference) -> None:
         """Publish a reference."""
+        self.service.reaction.led(time.monotonic(), self._newest)
         self._references.publish(reference_message(reference))
 
     def ask_mode(self, mode: Mode, reset: bool = False) -> None:
@@ -174,6 +179,8 @@ class TeleopNode(Node):
         return True
 
     def _on_command(self, cdr: bytes) -> None:
+        seconds, nanoseconds = _STAMP.unpack_from(cdr, 4)
+        self.service.reaction.commanded(time.monotonic(), seconds * NANOSECONDS + nanoseconds)
         if self._due("command"):
             message = deserialize_message(cdr, JointCommandMsg)
             position = np.array(message.position)

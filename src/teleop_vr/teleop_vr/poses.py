@@ -29,8 +29,8 @@ def to_webxr(pose: Array) -> Array:
 
 def multiply(a: Array, b: Array) -> Array:
     """The rotation b followed by a, both quaternions (x, y, z, w)."""
-    ax, ay, az, aw = a
-    bx, by, bz, bw = b
+    ax, ay, az, aw = a.tolist()  # arithmetic on numpy's scalars takes three times as long
+    bx, by, bz, bw = b.tolist()
     return np.array(
         (
             aw * bx + ax * bw + ay * bz - az * by,
@@ -48,8 +48,8 @@ def conjugate(q: Array) -> Array:
 
 def rotate(q: Array, v: Array) -> Array:
     """The vector (3,) turned by the unit quaternion."""
-    x, y, z, w = q
-    vx, vy, vz = v
+    x, y, z, w = q.tolist()
+    vx, vy, vz = v.tolist()
     tx, ty, tz = 2.0 * (y * vz - z * vy), 2.0 * (z * vx - x * vz), 2.0 * (x * vy - y * vx)
     return np.array(
         (

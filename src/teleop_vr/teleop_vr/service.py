@@ -23,6 +23,7 @@ from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
 from teleop_vr import inputs
+from teleop_vr.intake import Reaction
 from teleop_vr.journal import Journal
 from teleop_vr.mapping import TABLE
 from teleop_vr.person import LARGEST, PageClock, Person, parse_picture
@@ -130,7 +131,7 @@ class Service:
         self._log = logging.getLogger("bytemini.teleop")
         self._notes, self._noted = 10.0, time.monotonic()
         self._said_rejected: dict[str, int] = {}
-        self.stages = Stages()
+        self.stages, self.reaction = Stages(), Reaction()
         self.video = Video(CAMERAS)
         routes = (
             Route("GET", "/api/health", self._health, public=True),
@@ -319,6 +320,8 @@ class Service:
         """The state as a client sees it."""
         with self._lock:
             state = self._session.view(time.monotonic_ns(), number)
+            age, reaction = self._session.delay.usual, self.reaction.usual
+        state["latency"]["command_ms"] = None if age is None or reaction is None else round(1000 * (age + reaction), 1)
         state["latency"]["video_ms"] = self.video.latency(number)
         return state
 

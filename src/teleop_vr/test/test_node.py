@@ -78,6 +78,8 @@ def test_the_robot_is_driven_stopped_and_left(running, wire):
         lifted.update(ear.listen(1.0))
         assert lifted["lift_joint"] > before["lift_joint"] + 0.02
         await wire.engage(page)
+        await page.until(lambda: page.state["latency"]["command_ms"] is not None, 20.0)
+        assert 0.0 < page.state["latency"]["command_ms"] < 1000.0
         await page.say(type="command", id=1, command="estop")
         await page.until(lambda: page.state["mode"] == "ESTOP", 20.0)
         stopped.update(ear.listen(0.5))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from teleop_vr.intake import BURST, Delay, Intake
+from teleop_vr.intake import BURST, Delay, Intake, Reaction
 from teleop_vr.poses import from_vector
 from teleop_vr.protocol import COMMANDS, FRAME, PICTURE, STICK, Refused, parse_frame, parse_text, picture
 from teleop_vr.simulated import SimulatedHeadset
@@ -198,3 +198,17 @@ def test_age_is_what_a_frame_waited_whatever_the_headsets_clock_says(clock, way,
 
 def test_age_is_unknown_before_the_first_echo():
     assert Delay().age(1, parse_frame(SimulatedHeadset().frame(0.01))) is None
+
+
+def test_a_reaction_is_timed_by_the_first_command_that_answers_a_later_state():
+    reaction = Reaction()
+    reaction.commanded(0.9, 400)  # nothing was asked yet
+    assert reaction.usual is None
+    reaction.led(1.0, 500)
+    reaction.led(1.001, 500)  # the first one counts
+    reaction.commanded(1.002, 500)  # under way already when the reference left
+    assert reaction.usual is None
+    reaction.commanded(1.006, 505)
+    assert reaction.usual == pytest.approx(0.006)
+    reaction.commanded(1.011, 510)
+    assert reaction.usual == pytest.approx(0.006)
