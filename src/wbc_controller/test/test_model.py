@@ -59,7 +59,9 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
     columns = [graph.tree.joints[robot.joint_names[c - 3]] for c in problem.columns[3:]]
     screws = [ca.horzcat(*(graph.screw(joint)[i] for joint in columns)) for i in (0, 1)]
     function = ca.Function("f", [graph.q], [*flat, *screws])
-    proximity = Proximity(problem)
+    axes, origins = (np.zeros((len(problem.columns), 3)) for _ in range(2))
+    places = np.zeros((len(problem.links), 12))
+    proximity = Proximity(problem, axes, origins, places)
     proximity.surround(0.02, np.array([[1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0.6, 0.0, 0.5, 0.2, 0.4, 0.02, 0.01]]))
 
     def rows(q: np.ndarray) -> tuple:
@@ -68,16 +70,18 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
             [np.concatenate((r.ravel(), t.ravel())) for r, t in zip(values[:-2:2], values[1:-2:2], strict=True)]
         )
         cos, sin = np.cos(q[2]), np.sin(q[2])
-        axis = np.vstack(([cos, sin, 0], [-sin, cos, 0], [0, 0, 1], values[-2].T))
-        origin = np.vstack((np.zeros((2, 3)), [q[0], q[1], 0], values[-1].T))
-        return placement, proximity.rows(axis, origin, placement)
+        axes[:] = np.vstack(([cos, sin, 0], [-sin, cos, 0], [0, 0, 1], values[-2].T))
+        origins[:] = np.vstack((np.zeros((2, 3)), [q[0], q[1], 0], values[-1].T))
+        places[:] = placement
+        proximity.update()
+        return placement, proximity.distance.copy()
 
     rng = np.random.default_rng(2)
     checked = close = 0
     for _ in range(10):
         q = np.concatenate((rng.normal(size=3) * (0.1, 0.1, 1.0), rng.uniform(robot.lower, robot.upper)))
-        placement, (distance, R, _, near) = rows(q)
-        distance = distance.copy()
+        placement, distance = rows(q)
+        R, near = proximity.R.copy(), np.flatnonzero(proximity.near)
         at = {n: (p[:9].reshape(3, 3), p[9:]) for n, p in zip(problem.links, placement, strict=True)}
         for i, pair in enumerate(problem.pairs):
             true = coal_distance(pair.first, at[pair.first.link], pair.second, at[pair.second.link])
@@ -90,12 +94,12 @@ def test_distances_agree_with_coal_and_rows_are_their_gradients(robot: RobotMode
             if column < 2:  # base rates are in the base's axes
                 cos, sin = np.cos(q[2]), np.sin(q[2])
                 step[:2] = h * np.array(((cos, sin), (-sin, cos)))[column]
-            ahead, behind = (rows(q + s)[1][0].copy() for s in (step, -step))
+            ahead, behind = (rows(q + s)[1] for s in (step, -step))
             slope = (ahead - behind) / (2 * h)
-            for k, row in enumerate(near):
+            for row in near:
                 if distance[row] > 0.01:  # the closest points may leap where bodies are parallel, else it is smooth
                     checked += 1
-                    close += abs(R[k, j] - slope[row]) < 1e-4
+                    close += abs(R[row, j] - slope[row]) < 1e-4
     assert checked > 3000
     assert close > 0.999 * checked
 

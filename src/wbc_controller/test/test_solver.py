@@ -39,15 +39,21 @@ def fill(solver, problem, robot: RobotModel, rng: np.random.Generator, wild: boo
     p["leeway"][:] = LOOSE
 
 
-@pytest.mark.parametrize(("wild", "closeness"), [(False, 1e-9), (True, 1e-6)])
-def test_fallback_gives_the_compiled_answer(wild: bool, closeness: float) -> None:
+@pytest.mark.parametrize("wild", [False, True])
+def test_fallback_gives_the_compiled_answer(wild: bool) -> None:
+    """To 1e-9, except where soft rows have to give way: where bodies are inside one another.
+
+    Then multipliers reach violation / SOFTNESS = 3e5 and the programme is ill conditioned: of 1500 wild states 612 are
+    such, the two answers differ by 1.7e-7 at most, and the compiled one by 2.3e-7 from itself when its parameters are
+    changed by a rounding error (2e-16 of each). The other 888 differ by 2e-13.
+    """
     robot = load_robot("v1")
     problem = robot_problem(robot, 0.005)
     compiled, fallback = CompiledTick(problem), FallbackTick(problem)
     for solver in (compiled, fallback):
         solver.surround(0.02, BOX)
     rng = np.random.default_rng(3)
-    iterations = 0
+    iterations = kept = 0
     for _ in range(40):
         fill(compiled, problem, robot, rng, wild)
         if not wild:  # bodies inside one another leave strict hands a programme of soft rows alone, good to 1e-5
@@ -56,7 +62,9 @@ def test_fallback_gives_the_compiled_answer(wild: bool, closeness: float) -> Non
         one, two = compiled.solve(), fallback.solve()
         assert one.flag == two.flag
         iterations += one.flag
-        np.testing.assert_allclose(one.velocity, two.velocity, atol=closeness)
+        apart = bool((one.distance >= 0.02).all())
+        kept += apart
+        np.testing.assert_allclose(one.velocity, two.velocity, atol=1e-9 if apart else 1e-6)
         np.testing.assert_allclose(one.distance, two.distance, atol=1e-12)
         np.testing.assert_allclose(one.info, two.info, atol=1e-9)
         q = compiled.parameters[problem.layout.fields["q"]]
@@ -64,6 +72,7 @@ def test_fallback_gives_the_compiled_answer(wild: bool, closeness: float) -> Non
         end = list(one.bound).index(-1)
         np.testing.assert_array_equal(one.bound[: end + 1], two.bound[: end + 1])
     assert iterations > 40
+    assert kept > 15
 
 
 def test_no_compiler_means_the_fallback_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -137,16 +137,22 @@ def _unit(x: Array) -> Array:
 
 
 class Proximity:
-    """Distances and rows without a compiler: what is needed of each row in CasADi's virtual machine, rows in numpy."""
+    """Distances and rows without a compiler: what is needed of each row in CasADi's virtual machine, rows in numpy.
 
-    def __init__(self, problem: Problem) -> None:
+    `distance` (k,): of all pairs, then of all items and watched capsules. `R` (k + more, N), `least` (k + more,): their
+    rows and least rates, then room for other rows. `near` (k + more,): whether the bodies are near enough for the row
+    to count; true for the others.
+    """
+
+    def __init__(self, problem: Problem, axis: Array, origin: Array, placement: Array, more: int = 0) -> None:
+        """Read axis (N, 3), origin (N, 3) and placement (links, 12) of the tick from where they are written."""
         self.problem = problem
         self.tables = tables_of(problem)
+        self._inputs = (placement, axis, origin)
+        self._more = more
         self._carries = np.array(problem.carries, dtype=np.float64).reshape(len(problem.links), len(problem.columns))
-        n = len(problem.columns)
-        self._turns, self._moments = np.zeros((n, 3)), np.zeros((n, 3))
-        self._axis, self._origin = np.zeros(3 * n), np.zeros(3 * n)
-        self._placement, self._smallest = np.zeros(12 * len(problem.links)), np.zeros(1)
+        self._smallest = np.zeros(1)
+        self._turns, self._moments = np.zeros((3, len(problem.columns))), np.zeros((3, len(problem.columns)))
         self.surround(0.0, np.zeros((0, ITEM)))
 
     def surround(self, smallest: float, items: Array) -> None:
@@ -155,56 +161,46 @@ class Proximity:
         self._smallest[0] = smallest
         self._items: Array = np.ascontiguousarray(items).reshape(-1)
         around = np.tile(t.watched, len(items))
-        total = pairs + len(around)
-        self._distance, self._rate, self._spare = (np.zeros(total) for _ in range(3))
-        self._normal, self._one, self._two = np.zeros((total, 3)), np.zeros((total, 3)), np.zeros((total, 3))
+        total, n = pairs + len(around), len(self.problem.columns)
+        self.R, self.least = np.zeros((total + self._more, n)), np.zeros(total + self._more)
+        self.near = np.ones(total + self._more, dtype=bool)
+        self.distance, self._spare = np.zeros(total), np.zeros(total)
+        self._vectors = np.zeros((3 * total, 3))  # p x n of the first bodies, of the second ones, n
+        self._parts = np.zeros((3 * total, n))
         self._buffer, self._evaluate = _witnesses(self.problem, len(items)).buffer()
-        inputs = (self._placement, self._axis, self._origin, self._smallest, self._items)
-        outputs = (
-            *(self._distance, self._spare, self._rate, self._normal, self._one, self._two),
-            *(self._turns, self._moments),
-        )
-        for i, array in enumerate(inputs):
-            self._buffer.set_arg(i, memoryview(array.data))  # type: ignore[call-arg]
-        for i, result in enumerate(outputs):
+        for i, array in enumerate((*self._inputs, self._smallest, self._items)):
+            self._buffer.set_arg(i, memoryview(array.reshape(-1).data))  # type: ignore[call-arg]
+        outputs = (self.distance, self._spare, self.least[:total], *np.split(self._vectors, 3))
+        for i, result in enumerate((*outputs, self._turns, self._moments)):
             self._buffer.set_res(i, memoryview(result.reshape(-1).data))  # type: ignore[call-arg]
         first = self._carries[t.capsule_link[np.concatenate((t.first, around))]]
         second = np.zeros_like(first)
         second[:pairs] = self._carries[np.concatenate((t.capsule_link, t.box_link))[t.second]]
-        both = first * second  # what carries both bodies does not part them
-        self._mine, self._others = first - both, second - both
+        # what carries both bodies does not part them
+        self._signs = np.concatenate((first * (1.0 - second), second * (first - 1.0), second - first))
 
-    def rows(self, axis: Array, origin: Array, placement: Array) -> tuple[Array, Array, Array, NDArray[np.intp]]:
-        """Distances of all pairs, and the rows of the near ones.
+    def update(self) -> None:
+        """Make distances and rows anew.
 
         With p a point of a body, n . (axis x (p - origin)) = axis . (p x n) - n . (axis x origin): two products of
         matrices for all rows and variables at once.
-
-        Args:
-            axis: (N, 3) in odom.
-            origin: (N, 3).
-            placement: (links, 12) rotation (row-major) and translation.
-
-        Returns:
-            distance (pairs + items * watched,), overwritten by the next call, rows R (k, N), least rates (k,) and
-            which of the distances they are of.
         """
-        self._placement[:] = placement.reshape(-1)
-        self._axis[:], self._origin[:] = axis.reshape(-1), origin.reshape(-1)
         self._evaluate()
-        near = np.flatnonzero(self._spare < self.problem.tuning.watch)
-        moments = self._normal[near] @ self._moments.T
-        R = self._mine[near] * (self._one[near] @ self._turns.T - moments)
-        R -= self._others[near] * (self._two[near] @ self._turns.T - moments)
-        return self._distance, R, self._rate[near], near
+        total, parts = len(self.distance), self._parts
+        np.less(self._spare, self.problem.tuning.watch, out=self.near[:total])
+        np.matmul(self._vectors[: 2 * total], self._turns, out=parts[: 2 * total])
+        np.matmul(self._vectors[2 * total :], self._moments, out=parts[2 * total :])
+        np.multiply(parts, self._signs, out=parts)
+        np.add(parts[:total], parts[total : 2 * total], out=self.R[:total])
+        np.add(self.R[:total], parts[2 * total :], out=self.R[:total])
 
 
 @functools.lru_cache(maxsize=64)
 def _witnesses(problem: Problem, items: int) -> ca.Function:
     """What rows are made of, for every pair and watched capsule, matrices row-major.
 
-    (placement, axis, origin, smallest, environment) -> (distance, spare distance, least rate, normal n (rows, 3), p x n
-    of the first and of the second body (rows, 3), axes of what turns (N, 3), axis x origin or -axis (N, 3)).
+    (placement, axis, origin, smallest, environment) -> (distance, spare distance, least rate, p x n of the first and of
+    the second body (rows, 3), normal n (rows, 3), axes of what turns (3, N), axis x origin or -axis (3, N)).
     """
     t, tuning = tables_of(problem), problem.tuning
     placement = ca.SX.sym("placement", 12 * len(problem.links))
@@ -233,7 +229,7 @@ def _witnesses(problem: Problem, items: int) -> ca.Function:
             ),
             ca.fmin(-tuning.collision_gain / tuning.dt * spare, tuning.retreat),
         )
-        row = (length - radii, spare, rate, normal, ca.cross(points[0], normal), ca.cross(points[1], normal))
+        row = (length - radii, spare, rate, ca.cross(points[0], normal), ca.cross(points[1], normal), normal)
         for column, value in zip(outputs, row, strict=True):
             column.append(value)
 
@@ -256,7 +252,8 @@ def _witnesses(problem: Problem, items: int) -> ca.Function:
         a, o = axis[3 * i : 3 * i + 3], origin[3 * i : 3 * i + 3]
         turns.append(a if turning else ca.SX.zeros(3))
         moments.append(ca.cross(a, o) if turning else -a)
-    dense = [ca.densify(ca.vertcat(*column)) for column in (*outputs, turns, moments)]
+    across = [ca.vec(ca.horzcat(*column).T) for column in (turns, moments)]
+    dense = [ca.densify(x) for x in (*(ca.vertcat(*column) for column in outputs), *across)]
     return ca.Function("witnesses", [placement, axis, origin, smallest, environment], dense, {"cse": True})
 
 
@@ -312,8 +309,11 @@ def _sx_box(a0: ca.SX, a1: ca.SX, rotation: ca.SX, centre: ca.SX, half: ca.SX) -
         s = _sx_unit(bend)
         point = start + s * along
         g = ca.dot(point - ca.fmin(ca.fmax(point, -half), half), along)
-        low, below = ca.if_else(g <= 0.0, ca.fmax(low, s), low), ca.if_else(g <= 0.0, ca.fmax(below, g), below)
-        high, above = ca.if_else(g >= 0.0, ca.fmin(high, s), high), ca.if_else(g >= 0.0, ca.fmin(above, g), above)
+        # of these bends the one does not count: it is moved out of the way, which takes a third of the instructions of
+        # a choice
+        over, under = STEEP * (g > 0.0), STEEP * (g < 0.0)
+        low, below = ca.fmax(low, s - over), ca.fmax(below, g - over)
+        high, above = ca.fmin(high, s + under), ca.fmin(above, g + under)
     s = low - below * (high - low) / ca.fmax(above - below, TINY * TINY)
     point = start + s * along
     on_box = ca.fmin(ca.fmax(point, -half), half)

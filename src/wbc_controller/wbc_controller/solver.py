@@ -356,9 +356,19 @@ class FallbackTick:
         self.tangents = np.zeros((len(problem.tangent_discs), 3))
         self._tangent_columns = np.array(problem.tangent_columns, dtype=np.intp).reshape(-1, 2)
         self._tangent_discs = np.array(problem.tangent_discs, dtype=np.intp)
+        # the programme handed to DAQP, the hands' tasks alone and all of them: bounds of the variables, then of rows
+        self._rows = np.zeros((MAX_KEPT + 12, size))
+        self._lower, self._upper = np.zeros(size + MAX_KEPT + 12), np.zeros(size + MAX_KEPT + 12)
+        self._sense = np.zeros(size + MAX_KEPT + 12, dtype=np.int32)
+        rows = (array.ctypes.data for array in (self._rows, self._upper, self._lower, self._sense))
+        addresses = tuple(rows)
+        self._first_programme, self._programme = (
+            _QuadraticProgramme(size, size, size, H.ctypes.data, g.ctypes.data, *addresses)
+            for H, g in (self._first[:2], (self._H, self._g))
+        )
         self._want = self.parameters[problem.layout.fields["want"]]
         self._leeway = self.parameters[problem.layout.fields["leeway"]]
-        self._proximity = Proximity(problem)
+        self._proximity = Proximity(problem, self._axis, self._origin, self._placement, len(self.tangents))
         self._buffer, self._evaluate = problem.function.buffer()
         self._buffer.set_arg(0, memoryview(self.parameters.data))  # type: ignore[call-arg]
         outputs: tuple[Array, ...] = (
@@ -406,7 +416,10 @@ class FallbackTick:
     def surround(self, smallest: float, items: Array) -> None:
         """See `TickSolver`."""
         self._proximity.surround(smallest, _checked(items))
-        self._memory.solution.distance = self._memory.distances[: self._memory.rows(len(items))]
+        self._memory.solution.distance = self._proximity.distance
+        rims = len(self._proximity.distance) + np.arange(len(self.tangents))
+        self._rims = len(self._columns) * rims[:, None] + self._tangent_columns  # in R, laid out flat
+        self._which = np.concatenate((np.arange(len(self._proximity.distance)), rims[:1] + self._tangent_discs))
 
     def admit(self) -> None:
         """See `TickSolver`."""
@@ -419,58 +432,55 @@ class FallbackTick:
         self.admit()
         s, columns, n = self._memory.solution, self._columns, len(self._columns)
         self._evaluate()
-        np.clip(self._want, s.low, s.high, out=s.velocity)
+        np.maximum(self._want, s.low, out=s.velocity)
+        np.minimum(s.velocity, s.high, out=s.velocity)
+        self._proximity.update()
+        R, least = self._proximity.R, self._proximity.least
+        R.reshape(-1)[self._rims] = -self.tangents[:, :2]
+        least[len(s.distance) :] = self.tangents[:, 2]
         low, high = s.low[columns], s.high[columns]
-        distance, R, least, near = self._proximity.rows(self._axis, self._origin, self._placement)
-        s.distance[:] = distance
-        R = np.concatenate((R, self._rims()))
-        least = np.concatenate((least, self.tangents[:, 2]))
-        near = np.concatenate((near, len(distance) + self._tangent_discs))
-        binding = np.flatnonzero(np.minimum(R * low, R * high).sum(axis=1) < least)[:MAX_KEPT]
-        rows, least = np.ascontiguousarray(R[binding]), least[binding]
-        self._memory.bound[0] = -1
+        middle = 0.5 * (low + high)
+        worst = R @ middle - np.abs(R) @ (high - middle)
+        binding = np.flatnonzero((worst < least) & self._proximity.near)[:MAX_KEPT]
+        k = len(binding)
+        rows, least = self._rows[:k], least[binding]
+        rows[:] = R[binding]
+        s.bound[0] = -1
         diagonal = np.count_nonzero(self._H) <= n
         if diagonal and not (rows @ s.velocity[columns] < least).any():
             s.flag = 0
             return s
         if diagonal:
             self._H[0, 1] = self._H[1, 0] = COUPLING
-        upper = np.full(len(least), _INFINITY)
+        self._lower[:n], self._upper[:n] = low, high
+        self._lower[n : n + k], self._upper[n : n + k] = least, _INFINITY
         led = [i for side in (0, 1) if self._targets[side][HAND - 2] > 0.0 for i in range(6 * side, 6 * side + 6)]
+        more = 0
         if not diagonal and led and self._leeway[0] < LOOSE:
-            H, g, J = self._first
-            s.flag = self._quadratic(H, g, rows, low, high, least, upper)
+            s.flag = self._quadratic(self._first_programme, k)
             if s.flag < 0:
                 return s
-            kept, alone = np.ascontiguousarray(J[led]), J[led] @ self._x
-            rows = np.concatenate((rows, kept))
-            leeway = max(self._leeway[0], BINDING)
-            least = np.concatenate((least, alone - leeway))
-            upper = np.concatenate((upper, alone + leeway))
-        s.flag = self._quadratic(self._H, self._g, rows, low, high, least, upper)
+            more, J = len(led), self._first[2][led]
+            self._rows[k : k + more] = J
+            alone, leeway = J @ self._x, max(self._leeway[0], BINDING)
+            self._lower[n + k : n + k + more] = alone - leeway
+            self._upper[n + k : n + k + more] = alone + leeway
+        s.flag = self._quadratic(self._programme, k + more)
         if s.flag >= 0:
-            s.velocity[columns] = np.clip(self._x, low, high)
-            k = len(binding)
-            tight = near[binding][rows[:k] @ s.velocity[columns] <= least[:k] + BINDING]
+            velocity = np.minimum(np.maximum(self._x, low), high)
+            s.velocity[columns] = velocity
+            tight = self._which[binding[rows @ velocity <= least + BINDING]]
             s.bound[: len(tight)] = tight
             s.bound[len(tight)] = -1
         return s
 
-    def _quadratic(self, H: Array, g: Array, rows: Array, low: Array, high: Array, least: Array, most: Array) -> int:
-        """Solve for `_x` within the box and the soft rows. Returns the iterations, or DAQP's exit flag below 0."""
-        n, k = len(low), len(rows)
-        sense = np.zeros(n + k, dtype=np.int32)
-        sense[n:] = _SOFT
-        arrays = (H, g, rows, np.concatenate((high, most)), np.concatenate((low, least)), sense)
-        programme = _QuadraticProgramme(n, n + k, n, *(array.ctypes.data for array in arrays))
+    def _quadratic(self, programme: _QuadraticProgramme, rows: int) -> int:
+        """Solve for `_x` with the first `rows` rows. Returns the iterations, or DAQP's exit flag below 0."""
+        n = programme.n
+        programme.m = n + rows
+        self._sense[:n], self._sense[n : n + rows] = 0, _SOFT
         self._daqp.daqp_quadprog(ctypes.byref(self._result), ctypes.byref(programme), ctypes.byref(self._settings))
         return int(self._result.iter if self._result.exitflag >= 0 else self._result.exitflag)
-
-    def _rims(self) -> Array:
-        """The discs' rows (k, N)."""
-        rows = np.zeros((len(self.tangents), len(self._columns)))
-        np.put_along_axis(rows, self._tangent_columns, -self.tangents[:, :2], axis=1)
-        return rows
 
 
 def make_solver(problem: Problem, cache: Path | None = None) -> tuple[TickSolver, str]:
