@@ -108,6 +108,7 @@ def test_pressed_latched_and_released_only_by_a_reset_with_the_loop_closed(tmp_p
                 processes.restart("estop_button")
                 operator.until(lambda: operator.asks(Mode.HOLD, reset=True), "the last reset")
                 operator.until(lambda: operator.mode == Mode.HOLD, "HOLD")
+            assert not list((tmp_path / "state").rglob("estop*"))  # a stack that is ended was not stopped
         finally:
             operator.node.destroy_node()
             context.try_shutdown()

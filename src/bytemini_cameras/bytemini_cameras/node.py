@@ -303,9 +303,14 @@ def start(find: Find | None = None) -> CameraNode:
     return node
 
 
+def closes(_: CameraNode) -> bool:
+    """The node may end at once; it is asked so that the context outlives the threads that publish."""
+    return True
+
+
 def main() -> int:
     """Console entry."""
-    return run_node(start)
+    return run_node(start, wind_down=closes)
 
 
 if __name__ == "__main__":

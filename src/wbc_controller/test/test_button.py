@@ -168,3 +168,12 @@ def test_a_circuit_that_nobody_required_counts_once_it_was_heard():
     assert "no reason is given" in circuits.stops(1.0)
     with pytest.raises(ValueError, match="name"):
         circuits.hear("", 1.0, True)
+
+
+def test_at_the_end_of_the_stack_silence_is_no_emergency_and_a_press_still_is():
+    circuits = StopCircuits(["button"])
+    circuits.hear("button", 0.0, True)
+    circuits.end()
+    assert circuits.stops(10.0) == ""
+    circuits.hear("button", 10.0, False, "pressed")
+    assert "pressed" in circuits.stops(10.0)

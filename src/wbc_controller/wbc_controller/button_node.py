@@ -83,7 +83,8 @@ class ButtonNode(Node):  # type: ignore[misc]
 
 def main() -> int:
     """Console entry."""
-    status: int = run_node(ButtonNode)
+    # It may end at once; asked for so that the context outlives the thread that publishes.
+    status: int = run_node(ButtonNode, wind_down=lambda _: True)
     return status
 
 

@@ -22,6 +22,7 @@ class StopCircuits:
         self._required = tuple(required)
         self._watch = Watch(gone) if gone else Watch()
         self._open: dict[str, str] = {}
+        self._ending = False
 
     def hear(self, name: str, t: float, closed: bool, reason: str = "") -> None:
         """A circuit is closed, or open for a reason, at t (s).
@@ -36,7 +37,7 @@ class StopCircuits:
 
     def stops(self, t: float) -> str:
         """Why the robot has to stop at t (s); "" when every circuit that was ever heard is closed."""
-        if silent := self._watch.silent(t, self._open):
+        if not self._ending and (silent := self._watch.silent(t, self._open)):
             return f"emergency stop: no word of stop circuit {silent}, is its node running?"
         return next((f"emergency stop: circuit {name} is open: {why}" for name, why in self._open.items() if why), "")
 
@@ -44,6 +45,10 @@ class StopCircuits:
         """Why nobody may own the robot, or reset it, at t (s); "" when nothing prevents it."""
         missing = next((name for name in self._required if name not in self._open), "")
         return self.stops(t) or (f"no word yet of stop circuit {missing}, is its node running?" if missing else "")
+
+    def end(self) -> None:
+        """The whole stack is being ended, the robot held: who falls silent now is no emergency."""
+        self._ending = True
 
     def states(self) -> str:
         """Every circuit and whether it is closed, for a person."""

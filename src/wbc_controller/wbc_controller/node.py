@@ -262,6 +262,7 @@ class WbcNode(Node):
     def may_end(self) -> bool:
         """Whether the robot holds and rests, or is out of sight: until then the controller stays. It holds from now."""
         self._controller.interrupt("the controller is being ended")
+        self._circuits.end()
         unseen = time.monotonic() - self._heard > SILENCE
         return self._lockstep or unseen or (self._controller.at_rest and self._status.mode in (Mode.HOLD, Mode.ESTOP))
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from functools import partial
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bytemini_cameras.software import SoftwareCamera
 
 SERIAL, WIDTH, HEIGHT = "campaign", 64, 48
 PARAMETERS = {"head_serial": SERIAL, "width": WIDTH, "height": HEIGHT, "depth": False, "use_sim_time": True}
@@ -21,21 +16,16 @@ FREEZE, THAW = signal.SIGUSR1, signal.SIGUSR2
 
 def main() -> int:
     """Console entry."""
-    from bytemini_cameras.node import start
+    from bytemini_cameras.node import closes, start
     from bytemini_cameras.software import SoftwareCamera, finder
     from bytemini_core.node import run_node
 
-    # A thread waits for them: the main thread would hear of them when its executor comes back from waiting.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {FREEZE, THAW})
     camera = SoftwareCamera(SERIAL, WIDTH, HEIGHT)
-    threading.Thread(target=_obey, args=(camera,), daemon=True).start()
+    # Obeyed between two waits of the main thread, 20 ms apart.
+    signal.signal(FREEZE, lambda *_: setattr(camera, "frozen", True))
+    signal.signal(THAW, lambda *_: setattr(camera, "frozen", False))
     camera.feed()
-    return run_node(partial(start, finder(camera)))
-
-
-def _obey(camera: SoftwareCamera) -> None:
-    while True:
-        camera.frozen = signal.sigwait({FREEZE, THAW}) == FREEZE
+    return run_node(partial(start, finder(camera)), wind_down=closes)
 
 
 if __name__ == "__main__":
