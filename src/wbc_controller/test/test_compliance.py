@@ -84,7 +84,7 @@ def test_hand_renders_its_stiffness_against_the_table() -> None:
 
 def test_table_is_wiped_with_an_even_force_while_the_base_moves() -> None:
     result = contact.wiped(5.0, sensor=True)
-    assert 3.5 < result["least_n"] < result["most_n"] < 6.5
+    assert 3.5 < result["least_in_a_tick_n"] < result["most_in_a_tick_n"] < 6.5
     assert result["wiped_m"] > 0.1
     assert result["base_m"] > 0.05
 
