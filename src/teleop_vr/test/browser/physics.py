@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import mujoco
-from bytemini_core.types import CAMERAS, NANOSECONDS, Mode, WholeBodyReference
+from bytemini_core.types import CAMERAS, NANOSECONDS, SIDES, Mode, WholeBodyReference
 from bytemini_core.web import certificate
 from bytemini_description.robot import load_robot
 from bytemini_sim.tasks import make_task
 from bytemini_sim.world import World
 from teleop_vr.demo import IdealRobot
+from teleop_vr.poses import from_matrix
 from teleop_vr.retarget import RetargetConfig
 from teleop_vr.service import Service
 from wbc_controller.config import WbcConfig
@@ -76,8 +77,8 @@ class Simulated:
         """Pass it to a recorder that only says so."""
         self._recorder.record(command, confirmed, success)
 
-    def run(self, service: Service, truth: Path) -> None:
-        """Live, in real time as far as the machine can."""
+    def run(self, service: Service, truth: Path, track: Path | None) -> None:
+        """Live, in real time as far as the machine can; where the hands are goes to `track`, tick by tick."""
         due, tick = time.monotonic(), 0
         dt = self.world.physics.tick / NANOSECONDS
         while True:
@@ -100,6 +101,10 @@ class Simulated:
                 if self._drawn.is_set():
                     self._drawn.clear()
                     self._instants.put(self.world.freeze())
+            if track is not None:
+                hands = [from_matrix(self.world.frame(f"{side}_tcp")) for side in SIDES]
+                with track.open("a") as file:
+                    file.write(" ".join(map(str, (time.time(), *hands[0], *hands[1]))) + "\n")
             tick += 1
 
     def film(self, service: Service) -> None:
@@ -131,6 +136,7 @@ def main() -> None:
     parser.add_argument("--token", required=True)
     parser.add_argument("--thing", required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--track", type=Path, help="file for time (s since 1970) and hands (14) of every tick")
     parser.add_argument("--size", type=int, default=96, help="height of the pictures, px")
     arguments = parser.parse_args()
     robot = Simulated(arguments.thing, (arguments.size, arguments.size * 4 // 3))
@@ -146,7 +152,7 @@ def main() -> None:
     )
     service.start()
     threading.Thread(target=robot.film, args=(service,), daemon=True).start()
-    robot.run(service, arguments.truth)
+    robot.run(service, arguments.truth, arguments.track)
 
 
 if __name__ == "__main__":

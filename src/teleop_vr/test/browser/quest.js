@@ -5,6 +5,7 @@
   device.installRuntime({ forceInstall: true }); // Chromium has a navigator.xr of its own
   const seen = { left: true, right: true };
   const pulses = [];
+  const grips = {};
 
   // The emulator calls every pose extrapolated; a real headset only those of hands it does not see.
   const getPose = XRFrame.prototype.getPose;
@@ -12,6 +13,7 @@
     const pose = getPose.call(this, space, base);
     const owner = [...this.session.inputSources].find((s) => s.gripSpace === space || s.targetRaySpace === space);
     if (pose) Object.defineProperty(pose, "emulatedPosition", { value: owner ? !seen[owner.handedness] : false });
+    if (pose && owner?.gripSpace === space) grips[owner.handedness] = pose.transform;
     return pose;
   };
   // Its hands can pinch and point, but make no fist.
@@ -67,6 +69,11 @@
       const { x, y, z, w } = device.controllers[hand].quaternion;
       return [x, y, z, w];
     },
+    /** Where the page was told that a grip is, which is beside the controller's own place: [x, y, z, qx, qy, qz, qw]. */
+    grip(hand) {
+      const { position: p, orientation: q } = grips[hand];
+      return [p.x, p.y, p.z, q.x, q.y, q.z, q.w];
+    },
     /** Move a hand along a straight line, m, in so many ms. */
     async move(hand, by, ms) {
       const from = quest.where(hand);
@@ -80,6 +87,20 @@
         if (share === 1) return;
         await new Promise((resolve) => setTimeout(resolve, 8));
       }
+    },
+    /**
+     * Lead both hands along samples [[ms, left, right], …], a hand being [x, y, z, qx, qy, qz, qw].
+     * Resolves with when that began, s since 1970.
+     */
+    async play(samples) {
+      const begin = performance.now();
+      for (let next = 0; next < samples.length; ) {
+        while (next < samples.length && samples[next][0] <= performance.now() - begin) next += 1;
+        const [, ...poses] = samples[Math.max(0, next - 1)];
+        ["left", "right"].forEach((hand, i) => quest.place(hand, poses[i].slice(0, 3), poses[i].slice(3)));
+        await new Promise((resolve) => setTimeout(resolve, 4));
+      }
+      return (performance.timeOrigin + begin) / 1000;
     },
     /** Press a button so far, 0 to 1. */
     press(hand, button, value = 1) {
