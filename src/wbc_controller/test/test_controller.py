@@ -5,6 +5,7 @@ import pytest
 from bytemini_core.types import BaseReference, HandReference, Mode, RobotState
 from bytemini_description.robot import RobotModel
 from wbc_controller.config import WbcConfig
+from wbc_controller.controller import UnseenError, WholeBodyController
 
 
 def hand(frame: str) -> HandReference:
@@ -28,6 +29,25 @@ def test_starts_in_hold_where_the_robot_is(bench) -> None:
     assert not command.joint.base_twist.any()
     assert np.abs(command.joint.effort).max() > 1.0  # gravity is carried
     np.testing.assert_array_equal(command.joint.stiffness, bench.robot.stiffness)
+
+
+@pytest.mark.parametrize(
+    ("late", "first", "reason"),
+    [(0.5, 0, "stale"), (-166.0, 0, "in the future"), (0.0, 1, "lacks")],  # the second: no simulated time heard yet
+)
+def test_commands_nothing_before_it_has_seen_where_the_robot_is(bench, late, first, reason) -> None:
+    robot, zero = bench.robot, np.zeros(19)
+    controller = WholeBodyController(robot)
+    names, position = robot.joint_names, robot.home + 0.1
+    for k in range(3):
+        stamp = round((10.0 + k * 0.005 - late) * 1e9)
+        state = RobotState(stamp, names[first:], position[first:], zero[first:], zero[first:])
+        with pytest.raises(UnseenError, match=reason):
+            controller.update(10.0 + k * 0.005, state)
+    position = robot.clamp_wrist(np.clip(position, robot.lower, robot.upper))
+    seen = controller.update(10.1, RobotState(round(10.1e9), names, position, zero, zero))
+    np.testing.assert_allclose(seen.joint.position, position, atol=1e-9)
+    assert not seen.joint.velocity.any()
 
 
 def test_follows_a_trajectory_within_the_limits_without_lag(bench) -> None:

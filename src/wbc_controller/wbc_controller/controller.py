@@ -69,6 +69,10 @@ class WholeBodyCommand:
     status: WbcStatus
 
 
+class UnseenError(RuntimeError):
+    """No state of the robot could be used yet: where it is, is not known, and so nothing can be commanded."""
+
+
 class WholeBodyController:
     """Tracks references with all 22 degrees of freedom; holds when it must not.
 
@@ -275,6 +279,9 @@ class WholeBodyController:
                 Without it the preview extrapolates. Only the plan is shaped by it: nothing of it is executed as such.
             wrenches: per side what the sensor in the wrist measures, (6,) force and torque that hand and load exert on
                 the wrist, in hand_link's axes. Only `Compliance(sensor=True)` uses it, and holds without it.
+
+        Raises:
+            UnseenError: neither this state nor one before it could be used; the driver has to hold by itself.
         """
         started = time.perf_counter()
         if self._last is not None and 0.0 <= t - self._time < 0.5 * self.config.period:
@@ -293,6 +300,8 @@ class WholeBodyController:
         self._time, self._ahead = t, ahead
         if reason := self._gate.state(t, state):
             self._fault(reason)
+            if self._state is None:
+                raise UnseenError(reason)
         else:
             before, self._state = self._state, self._ordered(state)
             self._measured, self._felt = {}, {}

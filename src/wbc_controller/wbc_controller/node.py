@@ -46,7 +46,7 @@ from bytemini_msgs.srv import SetMode
 from wbc_controller.circuits import StopCircuits
 from wbc_controller.compliance import Compliance
 from wbc_controller.config import WbcConfig
-from wbc_controller.controller import WholeBodyController
+from wbc_controller.controller import UnseenError, WholeBodyController
 from wbc_controller.horizon import Preview
 from wbc_controller.latch import Latch, latch_file
 from wbc_controller.modes import OWNERS
@@ -199,7 +199,12 @@ class WbcNode(Node):
         started = time.perf_counter()
         self._stop_by_circuit()
         fresh = {side: w for side, (stamp, w) in self._wrenches.items() if abs(now - stamp) < _WRENCH_AGE}
-        command = self._controller.update(now / NANOSECONDS, state, reference, wrenches=fresh or None)
+        try:
+            command = self._controller.update(now / NANOSECONDS, state, reference, wrenches=fresh or None)
+        except UnseenError as error:
+            self._status = WbcStatus(state.stamp, self._controller.mode, str(error))
+            self._statuses.publish(wbc_status_message(self._status))
+            return
         self._commands.publish(joint_command_message(command.joint))
         self._base.publish(base_twist_message(command.joint))
         before, self._status = self._status, command.status
