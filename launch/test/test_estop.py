@@ -61,8 +61,12 @@ class Operator:
             self._set_mode.remove_pending_request(future)
 
     def takes_it(self):
-        self.until(lambda: self.asks(Mode.POLICY), "the robot")
-        self.until(lambda: self.mode == Mode.POLICY, "POLICY")
+        """Asked for again where something that was still starting took it away."""
+        end = time.monotonic() + PATIENCE
+        while self.mode != Mode.POLICY:
+            assert time.monotonic() < end, f"waited in vain for the robot: {self.mode}, {self.reason}, {self.answer}"
+            self.asks(Mode.POLICY)
+            self.spin(0.3)
 
 
 @pytest.mark.e2e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -143,6 +144,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.resume and arguments.json is None:
         raise UserError("--resume goes on with the file of --json, and there is none")
     console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the stack is brought down then, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     runs = Runs(arguments.json, [*FAULTS, *LIVE_FAULTS], arguments.resume)
     seeds = range(arguments.seeds)

@@ -80,13 +80,13 @@ def test_what_is_wrong_is_named():
 
 
 @pytest.mark.e2e
-def test_processes_that_die_a_button_and_a_frozen_picture_over_dds(tmp_path):
+def test_a_controller_that_dies_stopped_and_a_frozen_picture_over_dds(tmp_path):
     pytest.importorskip("bytemini_msgs.msg", reason="the workspace is not built: ./bytemini setup")
     pytest.importorskip("pyrealsense2", reason="pyrealsense2 is not installed (or libusb-1.0-0 is missing)")
     from bytemini_sim.faults.live import LIVE_FAULTS, LiveStack
 
     assert len({fault.name for fault in (*FAULTS, *LIVE_FAULTS)}) == len(FAULTS) + len(LIVE_FAULTS)
-    wanted = ("optimizer process killed", "emergency stop, button", "a camera's picture freezes")
+    wanted = ("emergency stop, then the controller dies", "a camera's picture freezes")
     with LiveStack(0, tmp_path) as stack:
         for name in wanted:
             fault = next(fault for fault in LIVE_FAULTS if fault.name == name)

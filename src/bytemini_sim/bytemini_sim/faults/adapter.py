@@ -7,11 +7,13 @@ a network port, as with a serial device server.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from types import TracebackType
 
 from serial.rfc2217 import PortManager
@@ -26,7 +28,10 @@ class Adapter:
 
     def __enter__(self) -> Adapter:
         """Plug it in."""
-        self._process = subprocess.Popen([sys.executable, "-m", __name__], stdout=subprocess.PIPE, text=True)
+        # It ends when its standard input does: with whoever started it, however that ends.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         port = int(self._process.stdout.readline())
         self.url = f"rfc2217://127.0.0.1:{port}"
@@ -37,9 +42,7 @@ class Adapter:
     ) -> None:
         """Unplug it."""
         self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._process.communicate()
 
     def press(self) -> None:
         """Open the loop."""
@@ -79,7 +82,8 @@ class _Connection:
 
 
 def main() -> None:
-    """Serve one client after the other; says on which port."""
+    """Serve one client after the other, until the end of the standard input; says on which port."""
+    threading.Thread(target=_end_with_input, daemon=True).start()
     cable = _Cable("loop://")
     signal.signal(signal.SIGUSR1, lambda *_: setattr(cable, "pressed", True))
     signal.signal(signal.SIGUSR2, lambda *_: setattr(cable, "pressed", False))
@@ -90,6 +94,11 @@ def main() -> None:
             with client, contextlib.suppress(OSError):
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _serve(cable, client)
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(0)
 
 
 def _serve(cable: _Cable, client: socket.socket) -> None:
