@@ -74,8 +74,12 @@ class WbcNode(Node):
         yielding = parameter(self, "compliance", "none", "where the wrenches on the hands come from", choices=_WRENCHES)
         preview = parameter(self, "preview", False, "plan 0.3 s ahead")
         config = WbcConfig(
-            compliance=None if yielding == "none" else Compliance(sensor=yielding == "sensor"),
+            compliance=_admittance(self, yielding),
             preview=Preview() if preview else None,
+            grip_force=parameter(
+                self, "grip_force", 0.0, "N that a finger presses with at most, 0: any", (), (0.0, 500.0)
+            )
+            or None,
             hand_speed=_most(self, "hand_speed", "m/s that a hand moves with at most", 5.0),
             hand_force=_most(self, "hand_force", "N that a hand pushes with before the robot holds", 500.0),
             power=_power_limits(self),
@@ -90,6 +94,8 @@ class WbcNode(Node):
         self._circuits = StopCircuits(filter(None, circuits), self._senders.gone)
         self._controller = WholeBodyController(load_robot(version), config, self._senders.gone)
         self._controller.set_environment(zones)
+        self._loads = _loads(self)
+        self._controller.carry(**self._loads)
         self._wrenches: dict[str, tuple[int, Array]] = {}
         self._join = StampJoin(("state", "reference"))
         self._reference: WholeBodyReference | None = None
@@ -253,12 +259,16 @@ class WbcNode(Node):
         return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Take new weights, all of them or none; the controller comes to them gradually."""
+        """Take new weights and loads, all of them or none; the controller comes to the weights gradually."""
         given = {p.name.removeprefix("weights."): p.value for p in parameters if p.name.startswith("weights.")}
+        loads = {p.name.removeprefix("load."): p.value for p in parameters if p.name.startswith("load.")}
         try:
             weights = replace(self._weights, **given)
+            if loads:
+                self._controller.carry(**{**self._loads, **loads})
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self._loads.update(loads)
         if given:
             self._weights = weights
             self._controller.weigh(weights)
@@ -317,6 +327,29 @@ def _weights(node: Node) -> Weights:
     default, bounds = asdict(Weights()), (0.0, 100.0)
     about = "how much a task counts (wbc_controller/weights.py)"
     return Weights(**{n: parameter(node, f"weights.{n}", v, about, (), bounds, live=True) for n, v in default.items()})
+
+
+def _admittance(node: Node, source: str) -> Compliance | None:
+    """How the hands yield, where they do: `source` is where the wrenches on them come from."""
+    about = {
+        "stiffness": "of a hand that yields (N/m three times, Nm/rad three times); 0: no spring",
+        "damping": "of a hand that yields (N s/m, Nm s/rad)",
+        "inertia": "of a hand that yields (kg, kg m^2)",
+        "force_limit": "that a yielding hand's spring pushes with at most (N, Nm)",
+        "deadband": "wrench on a hand that moves nothing (N, Nm)",
+    }
+    default = Compliance()
+    given = {n: tuple(parameter(node, f"admittance.{n}", list(getattr(default, n)), a)) for n, a in about.items()}
+    gain = parameter(node, "admittance.observer", default.observer, "gain of the observer (1/s)", (), (1.0, 500.0))
+    return None if source == "none" else Compliance(**given, observer=gain, sensor=source == "sensor")
+
+
+def _loads(node: Node) -> dict[str, float]:
+    """What the hands carry, which may be changed while the node runs."""
+    about = "kg that the {} hand carries: held up, and no force from outside"
+    return {
+        side: parameter(node, f"load.{side}", 0.0, about.format(side), (), (0.0, 20.0), live=True) for side in SIDES
+    }
 
 
 def _power_limits(node: Node) -> PowerLimits:

@@ -236,9 +236,9 @@ def sunk(depth: float, stiffness: float, sensor: bool) -> dict[str, Any]:
 def wiped(force: float, sensor: bool, preview: Preview | None = None) -> dict[str, Any]:
     """The table wiped with a force: hand and base move backwards together, the fingers trailing.
 
-    `least_n`, `most_n`: of the force on the wrist over 50 ms. In steps of 2.5 ms the pads' contacts (time constant 5 ms)
+    `least_n`, `most_n`: of the force on the wrist over 50 ms. In steps of 2.5 ms the pads' contacts (time constant: 5)
     ring at 60 to 90 Hz under sliding fingers, which hides what the hand does: hence finer ones. Where the sensor says
-    at once what presses, less damping than an observer needs lets the hand follow more quickly.
+    at once what presses, less damping than an observer or a preview needs lets the hand follow more quickly.
     """
     numbers: dict[str, Any] = {"stiffness": (1000.0, 1000.0, STIFFNESS, 60.0, 60.0, 60.0)}
     if sensor:

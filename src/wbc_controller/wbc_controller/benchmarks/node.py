@@ -4,6 +4,9 @@
    both (lock step). What is measured is everything between: two conversions, two transports, the tick.
 2. Beside the simulator in real time, both on two cores: a teleoperator's references at 100 Hz, and the time between
    commands as they arrive here. A command is due every 5 ms; a gap above 10 ms missed its deadline by more than 5 ms.
+   A command answers a state: the same is told of the states, and how long after its state a command arrives.
+
+`--priority` gives controller, simulator (the robot's driver) and this process a real-time priority, as on a robot.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bytemini_core.errors import UserError
-from bytemini_core.types import NANOSECONDS, SIDES, HandReference, Mode, RobotState, WholeBodyReference
+from bytemini_core.realtime import hurry
+from bytemini_core.types import NANOSECONDS, SIDES, Array, HandReference, Mode, RobotState, WholeBodyReference
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import RobotModel, load_robot
 
@@ -68,7 +73,7 @@ class Listener:
     def __init__(self, lockstep: bool, check: Callable[[], None]) -> None:
         import rclpy
         from bytemini_core.executor import StreamExecutor
-        from bytemini_core.ros import command_qos, sensor_qos
+        from bytemini_core.ros import command_qos, sensor_qos, stamp_of
         from nav_msgs.msg import Odometry
         from sensor_msgs.msg import JointState
 
@@ -85,17 +90,32 @@ class Listener:
         qos = command_qos(lockstep)
         self.references = self.node.create_publisher(Message, "wbc/reference", qos)
         self.arrivals: list[float] = []
+        self.answered: list[int] = []
+        self.states: dict[int, float] = {}  # arrival by stamp
         self.command: Any = None
+        self._stamp_of = stamp_of
         self.node.create_subscription(JointCommand, "joint_command", self._hear, qos)
         if lockstep:
             self.joints = self.node.create_publisher(JointState, "joint_states", sensor_qos(True))
             self.odometry = self.node.create_publisher(Odometry, "odom", sensor_qos(True))
+        else:
+            self.node.create_subscription(JointState, "joint_states", self._see, sensor_qos(False))
         self._modes = self.node.create_client(SetMode, "wbc/set_mode")
         self._request = SetMode.Request
 
     def _hear(self, command: Any) -> None:
         self.arrivals.append(time.perf_counter())
+        self.answered.append(self._stamp_of(command))
         self.command = command
+
+    def _see(self, state: Any) -> None:
+        self.states[self._stamp_of(state)] = time.perf_counter()
+
+    def forget(self) -> None:
+        """Count what comes from now on."""
+        self.arrivals.clear()
+        self.answered.clear()
+        self.states.clear()
 
     def spin(self, until: Callable[[], bool], within: float, what: str) -> None:
         """Listen until something is the case.
@@ -131,14 +151,18 @@ class Listener:
 
 
 @contextmanager
-def _running(names: tuple[str, ...], lockstep: bool, robot: str) -> Iterator[Listener]:
-    """The named processes of the stack in a domain of their own, and somebody who listens."""
+def _running(names: tuple[str, ...], lockstep: bool, robot: str, priority: int) -> Iterator[Listener]:
+    """The named processes of the stack in a domain of their own, with this priority, and somebody who listens."""
     from bytemini_core.domain import private_domain
 
     from bytemini_bringup.processes import Processes
     from bytemini_bringup.stack import options, stack
 
-    processes = [p for p in stack(options(robot=robot, lockstep=lockstep, cameras=False)) if p.name in names]
+    processes = [
+        replace(p, parameters={**p.parameters, "priority": priority})
+        for p in stack(options(robot=robot, lockstep=lockstep, cameras=False))
+        if p.name in names
+    ]
     with (
         tempfile.TemporaryDirectory(prefix="bytemini-wbc-") as logs,
         private_domain(),
@@ -151,13 +175,13 @@ def _running(names: tuple[str, ...], lockstep: bool, robot: str) -> Iterator[Lis
             listener.close()
 
 
-def alone(robot: RobotModel, ticks: int) -> dict[str, Any]:
+def alone(robot: RobotModel, ticks: int, priority: int = 0) -> dict[str, Any]:
     """Time (ms) from a reference's publication to its command's arrival here, in lock step."""
     from bytemini_core.ros import joint_state_message, odometry_message, reference_message
 
     figures, zero, taken = Figures(robot), np.zeros(len(robot.joint_names)), []
     position = robot.home.copy()
-    with _running(("wbc_controller",), True, robot.version) as listener:
+    with _running(("wbc_controller",), True, robot.version, priority) as listener:
         heard = listener.node.count_subscribers
         listener.spin(
             lambda: all(heard(t) for t in ("joint_states", "odom", "wbc/reference")), 60.0, "the node listens"
@@ -170,7 +194,7 @@ def alone(robot: RobotModel, ticks: int) -> dict[str, Any]:
             reference = reference_message(figures.at(stamp, max(0.0, (tick - _GRANT) * DT)))
             listener.joints.publish(joint_state_message(state))
             listener.odometry.publish(odometry_message(state))
-            listener.arrivals.clear()
+            listener.forget()
             begun = time.perf_counter()
             listener.references.publish(reference)
             listener.spin(lambda: bool(listener.arrivals), 10.0, "a command for each state and reference")
@@ -181,7 +205,7 @@ def alone(robot: RobotModel, ticks: int) -> dict[str, Any]:
     return {"reference_to_command_ms": {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}}
 
 
-def beside(robot: RobotModel, minutes: float) -> dict[str, Any]:
+def beside(robot: RobotModel, minutes: float, priority: int = 0) -> dict[str, Any]:
     """Commands beside the simulator in real time, both on two cores; this process is on others, if there are any."""
     from bytemini_core.ros import reference_message
     from tqdm import tqdm
@@ -190,23 +214,38 @@ def beside(robot: RobotModel, minutes: float) -> dict[str, Any]:
     two = set(sorted(every)[-2:])
     os.sched_setaffinity(0, two)
     try:
-        with _running(("bytemini_sim", "wbc_controller"), False, robot.version) as listener:
+        with _running(("bytemini_sim", "wbc_controller"), False, robot.version, priority) as listener:
             os.sched_setaffinity(0, every - two or every)
             listener.spin(lambda: len(listener.arrivals) > 200, 120.0, "the simulator runs and is answered")
             listener.lead()
             figures, clock = Figures(robot), listener.node.get_clock()
-            listener.arrivals.clear()
+            listener.forget()
             began = time.perf_counter()
             for step in tqdm(range(round(60.0 * minutes * RATE)), unit="reference", disable=None):
                 listener.references.publish(reference_message(figures.at(clock.now().nanoseconds, step / RATE)))
                 listener.listen(max(0.0, began + (step + 1) / RATE - time.perf_counter()))
-            arrivals = np.array(listener.arrivals)
+            arrivals, states = np.array(listener.arrivals), np.array(sorted(listener.states.values()))
+            answers = [
+                arrival - listener.states[stamp]
+                for stamp, arrival in zip(listener.answered, listener.arrivals, strict=True)
+                if stamp in listener.states
+            ]
     finally:
         os.sched_setaffinity(0, every)
-    gaps = np.diff(arrivals)
+    p50, p99 = 1e3 * np.percentile(answers, (50, 99))
     return {
         "minutes": minutes,
         "cores": len(two),
+        "commands": _rhythm(arrivals),
+        "states": _rhythm(states),
+        "state_to_command_ms": {"p50": round(float(p50), 2), "p99": round(float(p99), 2)},
+    }
+
+
+def _rhythm(arrivals: Array) -> dict[str, Any]:
+    """How evenly something came: of its arrival times (s)."""
+    gaps = np.diff(arrivals)
+    return {
         "rate_hz": round(float(len(gaps) / (arrivals[-1] - arrivals[0])), 2),
         "gap_ms": {name: round(1e3 * float(np.percentile(gaps, q)), 2) for name, q in (("p50", 50), ("p99", 99))},
         "longest_gap_ms": round(1e3 * float(gaps.max()), 2),
@@ -240,14 +279,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--robot", choices=("v1", "v2"), default="v1", help="default: %(default)s")
     parser.add_argument("--ticks", type=int, default=5000, help="of the node alone (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=10.0, help="beside the simulator (default: %(default)s)")
+    parser.add_argument("--priority", type=int, default=0, help="real-time priority, 1 to 99 (default: none)")
     arguments = parser.parse_args(argv)
+    if not 0 <= arguments.priority <= 99:
+        raise UserError(f"--priority is {arguments.priority}, expected 0 to 99")
     if arguments.ticks < 2 * _WARM or not 0.0 < arguments.minutes < 600.0:
         raise UserError(f"expected at least {2 * _WARM} --ticks, and --minutes above 0")
     robot = load_robot(arguments.robot)
+    if arguments.priority and (reason := hurry(arguments.priority)):
+        raise UserError(reason)
     figures = {
+        "priority": arguments.priority,
         "library_1khz": library(robot, arguments.ticks),
-        "alone": alone(robot, arguments.ticks),
-        "beside_simulator": beside(robot, arguments.minutes),
+        "alone": alone(robot, arguments.ticks, arguments.priority),
+        "beside_simulator": beside(robot, arguments.minutes, arguments.priority),
     }
     print(json.dumps(figures, indent=2))
     if arguments.json:
