@@ -16,6 +16,7 @@ def test_fuzz_finds_nothing(version: str) -> None:
     assert result["failures"] == 0
     assert result["position_violations"] == 0
     assert max(result["max_velocity_ratio"], result["max_acceleration_ratio"]) <= 1.0 + 1e-7
+    assert result["nearest_mm"] > 0.0
 
 
 def test_benchmark_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ from bytemini_description.robot import RobotModel, load_robot
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 from wbc_controller.horizon import Preview
+from wbc_controller.model import robot_problem
 from wbc_controller.proximity import ITEM
+from wbc_controller.solver import make_solver
 
 _CHANGE = 100  # ticks
 
@@ -68,17 +70,21 @@ def _obstacles(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
 
 
 def run_fuzz(robot: RobotModel, ticks: int, seed: int, preview: Preview | None = None) -> dict[str, Any]:
-    """Run `ticks`: failures, position violations, and the largest velocity and acceleration over their limits."""
+    """Run `ticks`: failures, position violations, and the largest velocity and acceleration over their limits.
+
+    `nearest_mm`: smallest distance that two bodies of the robot had (`test_model.py` holds distances against coal).
+    """
     rng = np.random.default_rng(seed)
     controller = WholeBodyController(robot, WbcConfig(max_jump=1e6, max_base_jump=1e6, hand_jump=1e6, preview=preview))
     dt = controller.config.period
+    bodies, _ = make_solver(robot_problem(robot, dt))
     zero = np.zeros(19)
     q, base, velocity = robot.home.copy(), np.zeros(3), np.zeros(22)
     fastest = np.concatenate((robot.base_velocity, robot.velocity))
     hardest = np.concatenate((robot.base_acceleration, robot.acceleration))
     wrists = [robot.indices((f"{side}_wrist_pitch_joint", f"{side}_wrist_roll_joint")) for side in ("left", "right")]
     failures = violations = 0
-    most = np.zeros(2)
+    most, nearest = np.zeros(2), np.inf
     wild: dict[str, Any] = {}
     for k in range(ticks):
         stamp = round(k * dt * NANOSECONDS)
@@ -101,6 +107,7 @@ def run_fuzz(robot: RobotModel, ticks: int, seed: int, preview: Preview | None =
         violations += not inside or tilt >= robot.wrist_tilt_limit
         most = np.maximum(most, (np.max(np.abs(moved) / fastest), np.max(np.abs(moved - velocity) / dt / hardest)))
         velocity, q = moved, joint.position
+        nearest = min(nearest, bodies.nearest(np.concatenate((base, q))))
         cos, sin = np.cos(base[2]), np.sin(base[2])
         vx, vy, wz = joint.base_twist
         base = base + dt * np.array((cos * vx - sin * vy, sin * vx + cos * vy, wz))
@@ -110,6 +117,7 @@ def run_fuzz(robot: RobotModel, ticks: int, seed: int, preview: Preview | None =
         "position_violations": int(violations),
         "max_velocity_ratio": float(most[0]),
         "max_acceleration_ratio": float(most[1]),
+        "nearest_mm": 1e3 * nearest,
     }
 
 
@@ -124,7 +132,7 @@ def main(argv: list[str]) -> int:
     preview = Preview() if arguments.preview else None
     result = run_fuzz(load_robot(arguments.robot), arguments.ticks, arguments.seed, preview)
     print(json.dumps(result))
-    good = result["failures"] == 0 and result["position_violations"] == 0
+    good = result["failures"] == 0 and result["position_violations"] == 0 and result["nearest_mm"] > 0.0
     bounded = max(result["max_velocity_ratio"], result["max_acceleration_ratio"]) <= 1.0 + 1e-7
     return 0 if good and bounded else 1
 
