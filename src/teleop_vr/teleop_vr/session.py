@@ -397,6 +397,7 @@ class Session:
             self._sticks.forget()
         if self._heading is None and frame.head_tracked:
             self._heading = heading(frame.head[3:])
+            self._event("info", "the robot's forward is where the headset looks now")
         for action in self._buttons.update(now, frame):
             self._act(now, action)
         self._sticks.update(frame)
@@ -600,6 +601,8 @@ class Session:
         hand = self._hands[side]
         if not hindrance and (hand.grip is None or hand.seen.silence(now) > 0.1):
             hindrance = "the hand is not tracked"
+        if not hindrance and self._heading is None:
+            hindrance = "the headset is not tracked: where forward is, is not known"
         if not hindrance and not self._sticks.neutral:
             hindrance = "let go of the sticks first"
         if not hindrance and self._state is not None and self.body.moving(side, self._state):
@@ -613,10 +616,11 @@ class Session:
             return
         assert self._state is not None
         assert hand.grip is not None
+        assert self._heading is not None
         if not any(other.engaged for other in self._hands.values()):
             self.body.settle()
         at = self.body.in_cabin(self.body.measured(side, self._state))
-        hand.anchor = Anchor(hand.grip, at, self._heading or 0.0, self.config.scale)
+        hand.anchor = Anchor(hand.grip, at, self._heading, self.config.scale)
         hand.follower = Follower(self.config.limits, at)
         hand.gripper = Gripper(self.body.closure(side))
         self._pulse(now, side, "engage", 0.6, 40)

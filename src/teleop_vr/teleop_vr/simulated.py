@@ -41,7 +41,10 @@ def _at(x: float, y: float, z: float) -> Array:
 
 @dataclass(slots=True)
 class SimulatedHeadset:
-    """A headset whose frames are built one by one. `echo` (s): the server's time last heard; `held` (s): since then."""
+    """A headset whose frames are built one by one. `echo` (s): the server's time last heard; `held` (s): since then.
+
+    `tracked`: the head, `visible`: the page.
+    """
 
     left: SimulatedHand = field(default_factory=lambda: SimulatedHand(_at(0.4, 0.2, 1.1)))
     right: SimulatedHand = field(default_factory=lambda: SimulatedHand(_at(0.4, -0.2, 1.1)))
@@ -52,6 +55,7 @@ class SimulatedHeadset:
     held: float = 0.0
     epoch: int = 1
     visible: bool = True
+    tracked: bool = True
 
     def hand(self, side: str) -> SimulatedHand:
         """The "left" or "right" hand."""
@@ -61,7 +65,7 @@ class SimulatedHeadset:
         """The next frame, dt (s) after the last."""
         self.sequence += 1
         self.time += dt
-        flags = HEAD_TRACKED | (VISIBLE if self.visible else 0)
+        flags = (HEAD_TRACKED if self.tracked else 0) | (VISIBLE if self.visible else 0)
         for hand, tracked, bare in (
             (self.left, LEFT_TRACKED, LEFT_BARE),
             (self.right, RIGHT_TRACKED, RIGHT_BARE),

@@ -312,6 +312,27 @@ def test_the_robots_forward_is_where_the_headset_looked(rig: Rig):
     assert np.allclose(rig.hand("left")[:3] - before[:3], (0.08, 0.0, 0.0), atol=0.004)
 
 
+@pytest.mark.parametrize("forget", ["recenter", "reset of the space"])
+def test_no_hand_is_led_before_forward_is_known(rig: Rig, forget: str):
+    rig.headset.tracked = False
+    if forget == "recenter":
+        rig.order("recenter")
+    else:
+        BREAKS[forget](rig)
+    rig.headset.head[3:] = from_vector(np.array((0.0, 0.0, np.pi / 2)))
+    rig.engage("left")
+    assert not engaged(rig)["left"]
+    assert "headset is not tracked" in rig.view()["hands"]["left"]["withheld"]
+    rig.headset.tracked = True
+    rig.engage("left")
+    assert engaged(rig)["left"]
+    assert any("forward" in m["text"] for m in said(rig, "event"))
+    before, start = rig.hand("left"), rig.headset.left.pose.copy()
+    rig.run(1.0, lambda t: np.copyto(rig.headset.left.pose[1:2], start[1:2] + 0.08 * t))
+    rig.run(0.5)
+    assert np.allclose(rig.hand("left")[:3] - before[:3], (0.08, 0.0, 0.0), atol=0.004)
+
+
 def test_emergency_stop_is_latched_until_an_explicit_reset(rig: Rig):
     rig.engage("left")
     rig.headset.left.buttons = rig.headset.right.buttons = 1 << STICK
