@@ -30,7 +30,7 @@ from teleop_vr.intake import Delay, Intake
 from teleop_vr.limiter import Follower, JumpGate
 from teleop_vr.mapping import Action, Buttons, Sticks
 from teleop_vr.operators import Operators
-from teleop_vr.poses import about_z, heading, multiply, to_webxr
+from teleop_vr.poses import about_z, distance, heading, multiply, to_webxr
 from teleop_vr.protocol import VERSION, HeadsetFrame, Refused, parse_text
 from teleop_vr.retarget import Body, HandGoal, RetargetConfig
 from teleop_vr.watchdog import LOST_AFTER, SLOW_AFTER, Link, Watchdog
@@ -97,6 +97,16 @@ class _Hand:
     @property
     def engaged(self) -> bool:
         return self.anchor is not None
+
+
+def _same_space(before: HeadsetFrame, frame: HeadsetFrame) -> bool:
+    """Whether poses go on in the same space: the head is where it was a moment ago.
+
+    A controller laid down changes the inputs, not the space: forward must not become where the operator looks for it.
+    """
+    step, turn = distance(before.head, frame.head)
+    seen = before.head_tracked and frame.head_tracked and frame.time - before.time < 0.1
+    return seen and step < 0.05 and turn < 0.15
 
 
 class _Prompt:
@@ -391,7 +401,8 @@ class Session:
             for hand in self._hands.values():
                 hand.gate.reset()
                 hand.grip = None
-            self._heading = None
+            if not _same_space(before, frame):
+                self._heading = None
         if not frame.visible and (before is None or before.visible):
             self._break_off(now, "the headset shows a menu or is off")
             self._sticks.forget()

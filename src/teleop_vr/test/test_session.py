@@ -312,6 +312,24 @@ def test_the_robots_forward_is_where_the_headset_looked(rig: Rig):
     assert np.allclose(rig.hand("left")[:3] - before[:3], (0.08, 0.0, 0.0), atol=0.004)
 
 
+@pytest.mark.parametrize("jump", [False, True])
+def test_looking_aside_while_inputs_change_leaves_forward_where_it_was(rig: Rig, jump: bool):
+    def look(angle: float) -> None:
+        rig.headset.head[3:] = from_vector(np.array((0.0, 0.0, angle)))
+
+    if not jump:
+        rig.run(0.5, lambda t: look(np.pi * t))
+    look(np.pi / 2)
+    rig.headset.epoch += 1  # with a jump of the head, the space is another
+    rig.run(0.1)
+    rig.engage("left")
+    before, start = rig.hand("left"), rig.headset.left.pose.copy()
+    axis = slice(1, 2) if jump else slice(0, 1)
+    rig.run(1.0, lambda t: np.copyto(rig.headset.left.pose[axis], start[axis] + 0.08 * t))
+    rig.run(0.5)
+    assert np.allclose(rig.hand("left")[:3] - before[:3], (0.08, 0.0, 0.0), atol=0.004)
+
+
 @pytest.mark.parametrize("forget", ["recenter", "reset of the space"])
 def test_no_hand_is_led_before_forward_is_known(rig: Rig, forget: str):
     rig.headset.tracked = False
