@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wbc_controller.hands import exponential
 from wbc_controller.model import robot_problem
+from wbc_controller.prepare import prepare
 from wbc_controller.solver import CompiledTick, CompilerError, FallbackTick, compile_shared, make_solver
 from wbc_controller.viability import stopping_distance, stopping_speed
 from wbc_controller.weights import LOOSE
@@ -131,3 +132,9 @@ def test_tangents_of_the_wrists_disc_cut_off_nothing_viable(seed: int) -> None:
     room = problem.body.tilt - np.hypot(*q)
     too_fast = 1.01 * stopping_speed(np.float64(room), np.float64(limit), 0.005) + 1e-6
     assert (-rows[:, :2] @ (too_fast * outward) < rows[:, 2]).any()
+
+
+def test_everything_can_be_compiled_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert prepare() == ""
+    monkeypatch.setenv("PATH", "")
+    assert "build-essential" in prepare(tmp_path)
