@@ -50,6 +50,20 @@ def test_commands_nothing_before_it_has_seen_where_the_robot_is(bench, late, fir
     assert not seen.joint.velocity.any()
 
 
+def test_a_reset_of_the_emergency_stop_before_it_rests_goes_on_braking(bench) -> None:
+    bench.controller.request_mode(Mode.POLICY)
+    for _ in range(200):
+        names, q, v, a = arm_wave(bench, bench.t)
+        bench.step(bench.reference(names, q, v, a))
+    assert bench.controller.request_mode(Mode.ESTOP)[0]
+    bench.step()
+    assert bench.controller.request_mode(Mode.HOLD, reset=True)[0]
+    for _ in range(200):
+        bench.step()
+    assert bench.controller.at_rest
+    assert not bench.violations
+
+
 def test_follows_a_trajectory_within_the_limits_without_lag(bench) -> None:
     bench.controller.request_mode(Mode.POLICY)
     worst = 0.0

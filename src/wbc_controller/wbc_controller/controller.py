@@ -226,7 +226,7 @@ class WholeBodyController:
         if granted and self._modes.mode is not before:
             self._release()
             self._since = self._time
-            if before is Mode.ESTOP:
+            if before is Mode.ESTOP and self.at_rest:  # else it goes on braking
                 self._last = None  # the drives may have been without power: start again from what is measured
         return granted, reason
 
