@@ -288,9 +288,12 @@ class LiveStack:
         raise TimeoutError(f"the robot does not move; the controller says {self.heard.modes[-1:]}")
 
     def _elapsed(self, heard: Heard, at: float, stamp: float) -> float:
-        """Seconds from the fault to a moment, given by both clocks: the robot's, unless the driver is silent."""
+        """Seconds from the fault to a moment, given by both clocks: the robot's, unless the driver is silent.
+
+        Who says it may have seen an older state of the robot than we had at the fault: that is 0.
+        """
         last = max((arrived for arrived, *_ in heard.speeds if arrived <= at), default=self._began)
-        return at - self._began if at - last > 0.5 * SILENCE else stamp - self._stamp
+        return at - self._began if at - last > 0.5 * SILENCE else max(0.0, stamp - self._stamp)
 
     def violations(self) -> int:
         """Limit violations of the simulated robot since its reset."""
@@ -465,6 +468,7 @@ def _clock(seconds: float) -> Callable[[LiveStack], Clock]:
 def _estop_topic(live: LiveStack) -> Iterator[None]:
     publisher = live.node.create_publisher(Bool, "estop", LATCHED_QOS)
     live.until(lambda: publisher.get_subscription_count() > 0, "who listens to estop")
+    live.spin(0.3)  # they find us, too: a button's publisher is there long before it is pressed
     live.mark()
     publisher.publish(Bool(data=True))
     yield
