@@ -9,7 +9,7 @@ from bytemini_description.robot import load_robot
 from wbc_controller.benchmarks.fuzz import wild_reference
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
-from wbc_controller.guard import Guard
+from wbc_controller.guard import Guard, levers
 from wbc_controller.model import robot_problem
 from wbc_controller.solver import CompiledTick, FallbackTick, clear
 
@@ -21,7 +21,7 @@ wall = partial(clear, lambda q: 1.0 - q[3], DT)
 
 def test_guard_brakes_in_time_for_a_wall() -> None:
     """One joint runs at a wall at 1 m: the guard lets it move as long as braking stops it 0.1 m before."""
-    guard = Guard(wall, np.full(4, 2.0), 0.1, DT)
+    guard = Guard(wall, np.full(4, 2.0), np.ones(4), 0.1, DT)
     q, v = np.array((0.0, 0.0, 0.0, 0.75)), 0.0
     for _ in range(400):
         faster = v + 2.0 * DT
@@ -31,7 +31,7 @@ def test_guard_brakes_in_time_for_a_wall() -> None:
 
 
 def test_guard_lets_a_robot_that_is_too_near_move_apart_only() -> None:
-    guard = Guard(wall, np.full(4, 2.0), 0.1, DT)
+    guard = Guard(wall, np.full(4, 2.0), np.ones(4), 0.1, DT)
     q = np.array((0.0, 0.0, 0.0, 0.95))
     assert guard.allows(q, np.array((0, 0, 0, -0.2)), 0.05)
     assert not guard.allows(q, np.array((0, 0, 0, 0.2)), 0.05)
@@ -60,11 +60,31 @@ def test_compiled_guard_answers_as_the_one_in_numpy() -> None:
     problem = robot_problem(robot, DT)
     compiled, fallback = CompiledTick(problem), FallbackTick(problem)
     rng, hardest = np.random.default_rng(4), np.concatenate((robot.base_acceleration, robot.acceleration))
-    answers = []
+    answers, arms = [], levers(problem)
     for _ in range(200):
         q = np.concatenate((np.zeros(3), rng.uniform(robot.lower, robot.upper)))
         velocity = np.concatenate((np.zeros(3), rng.uniform(-1, 1, 19) * robot.velocity))
-        both = [solver.clear(q, velocity, hardest, 0.01, 5) for solver in (compiled, fallback)]
+        both = [solver.clear(q, velocity, hardest, arms, 0.01, 0.005) for solver in (compiled, fallback)]
         assert both[0] == both[1]
         answers.append(both[0])
     assert 10 < sum(answers) < 190
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_no_body_moves_faster_than_its_joints_levers_say(version: str) -> None:
+    robot = load_robot(version)
+    problem = robot_problem(robot, DT)
+    solver, arms, rng = CompiledTick(problem), levers(problem), np.random.default_rng(1)
+    assert (arms[:3] == 0.0).all()
+    for _ in range(3000):
+        q = np.concatenate((np.zeros(3), rng.uniform(robot.lower, robot.upper)))
+        moved = np.concatenate((np.zeros(3), rng.normal(size=19))) * 1e-3
+        assert abs(solver.nearest(q + moved) - solver.nearest(q)) <= 1.01 * float(arms @ np.abs(moved)) + 1e-9
+
+
+def test_a_post_is_not_missed_between_two_looks() -> None:
+    """What is passed on the way to rest counts, however thin and wherever on the way it is."""
+    for post in np.linspace(0.02, 0.8, 40):
+        thin = partial(clear, lambda q, post=post: abs(q[3] - post) - 0.005, DT)
+        guard = Guard(thin, np.full(4, 2.0), np.ones(4), 0.01, DT)
+        assert not guard.allows(np.zeros(4), np.array((0, 0, 0, 2.0)), float(post) - 0.005)

@@ -31,7 +31,7 @@ from .blend import Blend
 from .compliance import Compliance, WrenchObserver, WristSensor
 from .config import WbcConfig
 from .gate import Gate
-from .guard import Guard
+from .guard import Guard, levers
 from .hands import HandTarget, exponentials, length
 from .horizon import KNOTS, Planner
 from .model import RIM, Frames, robot_problem
@@ -120,7 +120,8 @@ class WholeBodyController:
         self._upper = np.concatenate((far, robot.upper))
         self._acceleration = np.concatenate((robot.base_acceleration, robot.acceleration))
         self._closing = self.config.approach * robot.acceleration
-        self._guard = Guard(self._solver.clear, self._acceleration, self.config.clearance, self.config.period)
+        reach, clearance = levers(self._problem), self.config.clearance
+        self._guard = Guard(self._solver.clear, self._acceleration, reach, clearance, self.config.period)
         self._base_acceleration = robot.base_acceleration.tolist()
         self._jerk = np.concatenate((robot.base_jerk, robot.jerk))
         self._velocity_limits = {

@@ -36,6 +36,8 @@ ITERATIONS = 300
 COUPLING = 1e-9  # off the diagonal of a diagonal Hessian, so that one workspace serves all
 BINDING = 1e-6  # a row this near its least rate (m/s) is said to bind
 MAX_KEPT = 40
+LOOKS = 100  # at one way to rest
+PACE = 1e-3  # m that bodies may come nearer from one look to the next, however near they are
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math")
 _SOFT = 8
 _INFINITY = 1e30
@@ -84,10 +86,11 @@ class TickSolver(Protocol):
     def nearest(self, q: Array) -> float:
         """Smallest distance (m) of all pairs at q (3 + n,)."""
 
-    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+    def clear(self, q: Array, velocity: Array, hardest: Array, levers: Array, least: float, deepest: float) -> bool:
         """Whether pairs stay `least` (m) apart from q on the way to rest, after a tick at `velocity`; all (3 + n,).
 
-        Looked at `samples` moments of full braking; the base, which carries all bodies, stands.
+        Looked at so often under full braking that between two looks they stay `deepest` apart (`guard`), and `LOOKS`
+        times at most: what takes longer is not clear. The base, which carries all bodies, stands.
         """
 
     def approach(self, error: Array, hardest: Array) -> Array:
@@ -171,6 +174,8 @@ def tick_source(problem: Problem) -> str:
         "ITERATIONS": ITERATIONS,
         "MAX_KEPT": MAX_KEPT,
         "BINDING": BINDING,
+        "LOOKS": LOOKS,
+        "PACE": PACE,
         "COUPLING": COUPLING,
         "TANGENTS": len(problem.tangent_discs),
         "LEEWAY": problem.layout.fields["leeway"].start,
@@ -192,18 +197,31 @@ def tick_source(problem: Problem) -> str:
 
 
 def clear(
-    nearest: Callable[[Array], float], dt: float, q: Array, velocity: Array, hardest: Array, least: float, samples: int
+    nearest: Callable[[Array], float],
+    dt: float,
+    q: Array,
+    velocity: Array,
+    hardest: Array,
+    levers: Array,
+    least: float,
+    deepest: float,
 ) -> bool:
     """`TickSolver.clear` for any smallest distance `nearest` over q."""
     rate, a = velocity[BASE:], hardest[BASE:]
-    stop = np.abs(rate) / a  # s, after this tick
+    speed, stop = np.abs(rate), np.abs(rate) / a  # s, after this tick
+    last, after = float(stop.max()), 0.0
     posture = q.copy()
-    for k in range(1, samples + 1):
-        t = np.minimum(float(stop.max()) * k / samples, stop)
+    for _ in range(LOOKS):
+        t = np.minimum(after, stop)
         posture[BASE:] = q[BASE:] + rate * (dt + t) - 0.5 * np.sign(rate) * a * t * (t + dt)
-        if nearest(posture) < least:
+        distance = nearest(posture)
+        if distance < least:
             return False
-    return True
+        if after >= last:
+            return True
+        closing = float(levers[BASE:] @ np.maximum(speed - a * after, 0.0))
+        after = min(after + max(distance - deepest, PACE) / max(closing, 1e-9), last)
+    return False
 
 
 class CompiledTick:
@@ -218,9 +236,9 @@ class CompiledTick:
         self._tick, self._admit = self._library.wbc_tick, self._library.wbc_admit
         self._nearest = self._library.wbc_nearest
         self._nearest.restype = ctypes.c_double
-        self._q = np.zeros(problem.variables)
-        self._rate, self._hardest = np.zeros(problem.variables), np.zeros(problem.variables)
-        self._pointers = [ctypes.c_void_p(x.ctypes.data) for x in (self._q, self._rate, self._hardest)]
+        self._q, self._rate, self._hardest, self._levers = (np.zeros(problem.variables) for _ in range(4))
+        vectors = (self._q, self._rate, self._hardest, self._levers)
+        self._pointers = [ctypes.c_void_p(x.ctypes.data) for x in vectors]
         self._clear, self._approach = self._library.wbc_clear, self._library.wbc_approach
         joints = (x[BASE:] for x in (self._q, self._rate, self._hardest))
         error, speed, hardest = (ctypes.c_void_p(x.ctypes.data) for x in joints)
@@ -247,10 +265,10 @@ class CompiledTick:
         self._q[:] = q
         return float(self._nearest(self._pointers[0]))
 
-    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+    def clear(self, q: Array, velocity: Array, hardest: Array, levers: Array, least: float, deepest: float) -> bool:
         """See `TickSolver`."""
-        self._q[:], self._rate[:], self._hardest[:] = q, velocity, hardest
-        return bool(self._clear(*self._pointers, ctypes.c_double(least), ctypes.c_int(samples)))
+        self._q[:], self._rate[:], self._hardest[:], self._levers[:] = q, velocity, hardest, levers
+        return bool(self._clear(*self._pointers, ctypes.c_double(least), ctypes.c_double(deepest)))
 
     def approach(self, error: Array, hardest: Array) -> Array:
         """See `TickSolver`."""
@@ -404,9 +422,9 @@ class FallbackTick:
         self._find_nearest()
         return float(self._smallest[0])
 
-    def clear(self, q: Array, velocity: Array, hardest: Array, least: float, samples: int) -> bool:
+    def clear(self, q: Array, velocity: Array, hardest: Array, levers: Array, least: float, deepest: float) -> bool:
         """See `TickSolver`."""
-        return clear(self.nearest, self._dt, q, velocity, hardest, least, samples)
+        return clear(self.nearest, self._dt, q, velocity, hardest, levers, least, deepest)
 
     def approach(self, error: Array, hardest: Array) -> Array:
         """See `TickSolver`."""

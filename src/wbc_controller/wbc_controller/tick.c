@@ -188,19 +188,25 @@ double wbc_nearest(const double *q) {
     return nearest;
 }
 
-/* `guard.Guard`: whether the joints stay `least` apart on the way to rest under full braking, at `samples` moments. */
-int wbc_clear(const double *q, const double *velocity, const double *hardest, double least, int samples) {
-    double stop[VARIABLES], posture[VARIABLES], last = 0.0;
+/* `solver.clear`: whether the joints stay `least` apart on the way to rest under full braking. */
+int wbc_clear(const double *q, const double *velocity, const double *hardest, const double *levers, double least,
+              double deepest) {
+    double stop[VARIABLES], posture[VARIABLES], last = 0.0, after = 0.0;
     memcpy(posture, q, sizeof posture);
     for (int i = BASE; i < VARIABLES; i++) { stop[i] = fabs(velocity[i]) / hardest[i]; last = fmax(last, stop[i]); }
-    for (int k = 1; k <= samples; k++) {
+    for (int look = 0; look < LOOKS; look++) {
+        double closing = 0.0;
         for (int i = BASE; i < VARIABLES; i++) {
-            double t = fmin(last * k / samples, stop[i]), sign = velocity[i] > 0.0 ? 1.0 : velocity[i] < 0.0 ? -1.0 : 0.0;
+            double t = fmin(after, stop[i]), sign = velocity[i] > 0.0 ? 1.0 : velocity[i] < 0.0 ? -1.0 : 0.0;
             posture[i] = q[i] + velocity[i] * (DT + t) - 0.5 * sign * hardest[i] * t * (t + DT);
+            closing += levers[i] * fmax(fabs(velocity[i]) - hardest[i] * after, 0.0);
         }
-        if (wbc_nearest(posture) < least) return 0;
+        double distance = wbc_nearest(posture);
+        if (distance < least) return 0;
+        if (after >= last) return 1;
+        after = fmin(after + fmax(distance - deepest, PACE) / fmax(closing, 1e-9), last);
     }
-    return 1;
+    return 0;
 }
 
 /* Speeds, with the sign of the errors, that can still stop within them: `viability.stopping_speed`. */
