@@ -36,7 +36,7 @@ from bytemini_core.ros import (
     to_time,
 )
 from bytemini_core.types import CAMERAS, NANOSECONDS, OBSERVATION_PERIOD, SIDES, JointCommand, PowerState
-from bytemini_core.watchdog import HOLDING, SILENCE
+from bytemini_core.watchdog import HOLDING, PATIENCE, SILENCE
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from nav_msgs.msg import Odometry
@@ -195,8 +195,12 @@ class SimNode(Node):
         return self._command is not None and self.now - self._command.stamp <= SILENCE * NANOSECONDS
 
     def may_end(self) -> bool:
-        """Whether nobody drives the robot any more: a driver outlives the controller, and holds."""
-        return self._lockstep or not self._fresh()
+        """Whether nobody drives the robot any more: a driver outlives the controller, and holds.
+
+        A controller that only waits for a processor is waited for.
+        """
+        driven = self._command is not None and self.now - self._command.stamp <= PATIENCE * NANOSECONDS
+        return self._lockstep or not driven
 
     def _say_whether_holding(self, holding: bool) -> None:
         if holding is not self._holding:

@@ -29,7 +29,7 @@ from bytemini_core.ros import (
     whole_body_reference,
 )
 from bytemini_core.types import NANOSECONDS, SIDES, Array, Mode, RobotState, WbcStatus, WholeBodyReference
-from bytemini_core.watchdog import SILENCE, TOPIC, Senders
+from bytemini_core.watchdog import PATIENCE, SILENCE, TOPIC, Senders
 from bytemini_description.robot import VERSIONS, load_robot
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from rcl_interfaces.msg import SetParametersResult
@@ -278,7 +278,7 @@ class WbcNode(Node):
         """Whether the robot holds and rests, or is out of sight: until then the controller stays. It holds from now."""
         self._controller.interrupt("the controller is being ended")
         self._circuits.end()
-        unseen = time.monotonic() - self._heard > SILENCE
+        unseen = time.monotonic() - self._heard > PATIENCE  # a driver that only waits for a processor comes back
         return self._lockstep or unseen or (self._controller.at_rest and self._status.mode in (Mode.HOLD, Mode.ESTOP))
 
     def _watch(self) -> None:
