@@ -92,13 +92,18 @@ class Residual(nn.Module):
 class PatchStem(nn.Module):
     """Convolutions in the place of the linear patch embedding, each halving the picture (`VisionConfig.stem`)."""
 
-    def __init__(self, widths: tuple[int, ...], hidden: int, residual: bool = False) -> None:
-        """`residual`: with one more convolution at each size but the first."""
+    def __init__(self, widths: tuple[int, ...], hidden: int, residual: bool = False, first: int = 2) -> None:
+        """`first`: stride of the first layer; `residual`: with one more convolution at each size but the first."""
         super().__init__()
         layers: list[nn.Module] = []
         before = 3
         for width in widths:
-            layers += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(1, width), nn.SiLU()]
+            stride = first if before == 3 else 2
+            layers += [
+                nn.Conv2d(before, width, 2 * stride - 1, stride=stride, padding=stride - 1),
+                nn.GroupNorm(1, width),
+                nn.SiLU(),
+            ]
             if residual and before > 3:
                 layers.append(Residual(width))
             before = width
@@ -138,7 +143,9 @@ class Backbone(nn.Module):
         self.config = config
         self.qwen: Any = Qwen2_5_VLModel(qwen_config(config))
         vision = config.vision
-        self.stem = PatchStem(vision.stem, vision.hidden, vision.stem_residual) if vision.stem else None
+        self.stem = (
+            PatchStem(vision.stem, vision.hidden, vision.stem_residual, vision.stem_first) if vision.stem else None
+        )
         self.places, self.spots = nn.ParameterDict(), nn.ParameterDict()
         if self.stem is not None:
             self.qwen.visual.patch_embed = nn.Identity()

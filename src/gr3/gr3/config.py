@@ -16,7 +16,7 @@ class VisionConfig:
 
     `stem`: widths of a convolutional stem that takes the place of the linear patch embedding, each layer halving the
     picture; empty for Qwen's own. A tower trained from scratch on little data learns far sooner with it.
-    `stem_residual`: one more convolution at each size but the first.
+    `stem_first`: stride of its first layer. `stem_residual`: one more convolution at each size but the first.
     `full_attention`: layers whose patches see the whole picture rather than their window of `window` pixels.
     """
 
@@ -29,6 +29,7 @@ class VisionConfig:
     window: int = 112
     full_attention: tuple[int, ...] = (7, 15, 23, 31)
     stem: tuple[int, ...] = ()
+    stem_first: int = 2
     stem_residual: bool = False
 
 
@@ -90,8 +91,8 @@ class ModelConfig:
                 raise ValueError(f"the view of {name} has {view.size} pixels, expected multiples of {unit}")
         if 2 * sum(self.text.mrope) * self.text.heads != self.text.hidden:
             raise ValueError(f"mrope sections {self.text.mrope} do not add up to half of a head's width")
-        if self.vision.stem and 2 ** len(self.vision.stem) != self.vision.patch:
-            raise ValueError(f"a stem of {len(self.vision.stem)} halvings does not make patches of {self.vision.patch}")
+        if self.vision.stem and self.vision.stem_first * 2 ** (len(self.vision.stem) - 1) != self.vision.patch:
+            raise ValueError(f"a stem of {len(self.vision.stem)} layers does not make patches of {self.vision.patch}")
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -138,11 +139,12 @@ def tiny(vocabulary: int) -> ModelConfig:
             hidden=96,
             intermediate=256,
             heads=3,
-            patch=8,
-            merge=2,
+            patch=16,
+            merge=1,
             window=112,
             full_attention=(0, 1),
             stem=(32, 64, 128),
+            stem_first=4,
             stem_residual=True,
         ),
         text=TextConfig(

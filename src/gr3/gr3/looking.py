@@ -84,9 +84,9 @@ def learn(model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool
         torch.autograd.backward(loss, inputs=list(tower.values()))
         if config.processes > 1:
             for p in tower.values():
-                dist.all_reduce(p.grad)
-                assert p.grad is not None
-                p.grad /= config.processes
+                if p.grad is not None:  # the places of other cameras' pictures have none, in no process
+                    dist.all_reduce(p.grad)
+                    p.grad /= config.processes
         nn.utils.clip_grad_norm_(list(tower.values()), config.clip)
         for optimizer, _ in (*rates, (muon, 0.0)):
             optimizer.step()

@@ -21,8 +21,9 @@ class TrainConfig:
     samples whose first rows are given, for continuing what is already being executed. `cotraining`, `task_status`,
     `norm`: off for the ablations. `bf16`: autocast, on a GPU and on processors that have it. `blur`: of location tokens
     (`Text.blur`). `muon`: Muon for the layers' matrices, at `muon_rate` times the learning rate. `looking`: steps in
-    which the vision tower alone learns to name things, before the others (`gr3.looking`). `minutes`: stop after so
-    many, 0 for never.
+    which the vision tower alone learns to name things, before the others (`gr3.looking`). `acting`: steps after `steps`
+    in which the DiT alone learns, from what the VLM, which no longer changes, reads: with `acting_batch` samples of
+    demonstrations and `acting_taus` noise levels each. `minutes`: stop after so many, 0 for never.
     """
 
     data: str = ""
@@ -52,7 +53,10 @@ class TrainConfig:
     blur: float = 1.0
     muon: bool = True
     muon_rate: float = 2.0
-    looking: int = 1200
+    looking: int = 1500
+    acting: int = 4000
+    acting_batch: int = 64
+    acting_taus: int = 8
     save_every: int = 100
     validate_every: int = 500
     minutes: float = 0.0
@@ -69,6 +73,10 @@ class TrainConfig:
             invalid=self.invalid if self.task_status else 0.0,
             status=4.0 if self.task_status else 0.0,
         )
+
+    def acting_alone(self) -> TrainConfig:
+        """The last stage as a run of its own."""
+        return replace(self, steps=self.acting, robot_batch=self.acting_batch, taus=self.acting_taus, cotraining=False)
 
 
 _TINY = TrainConfig()
@@ -87,6 +95,7 @@ RECIPES: Mapping[str, TrainConfig] = {
         warmup=1000,
         muon=False,
         looking=0,
+        acting=0,
         processes=1,
         robot_batch=16,
         stills_batch=8,
@@ -123,7 +132,7 @@ def configure(recipe: str, options: argparse.Namespace) -> TrainConfig:
         )
     if config.size not in ("tiny", "full"):
         raise ValueError(f"--size is {config.size!r}, expected tiny or full")
-    for name in ("robot_batch", "stills_batch"):
+    for name in ("robot_batch", "stills_batch", "acting_batch"):
         if getattr(config, name) % config.processes:
             raise ValueError(
                 f"--{name.replace('_', '-')} {getattr(config, name)} does not split evenly over "

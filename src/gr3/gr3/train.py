@@ -190,6 +190,11 @@ def rate_at(step: int, config: TrainConfig) -> float:
     return rate
 
 
+def stages(config: TrainConfig) -> list[tuple[TrainConfig, int]]:
+    """What is done in which order, and at which step each begins: all of the model; then the DiT alone."""
+    return [(config, 0), (config.acting_alone(), config.steps)]
+
+
 def build(record: dict[str, Any], text: Text) -> GR3:
     """The model of a run, not yet trained."""
     from gr3.config import ModelConfig
@@ -290,69 +295,84 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
 
         load_qwen(model.backbone, Path(config.backbone))
     model.to(device)
-    average = {name: p.detach().clone() for name, p in model.state_dict().items()}
-    optimizer = optimizer_of(model, config)
     bf16 = config.bf16 and (config.device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    start = 0
+    saved: dict[str, Any] | None = None
     if (out / "last.pt").exists():
         saved = torch.load(out / "last.pt", map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average, start = saved["average"], int(saved["step"])
     elif config.looking and config.cotraining and model.backbone.stem is not None:
         from gr3.looking import learn, match
 
         learn(model, source, config, rank, bf16)
         match(model, source, config.seed)
-        average = {name: p.detach().clone() for name, p in model.state_dict().items()}
-    trained: Any = LossStep(model, torch.from_numpy(text.blur(config.blur)).to(device))
-    if config.processes > 1:
-        unused = not (config.cotraining and config.conversations)
-        trained = DistributedDataParallel(trained, find_unused_parameters=unused)
-    log = _Log(out / "log.csv", start) if rank == 0 else None
+    average = {name: p.detach().clone() for name, p in model.state_dict().items()}
+    if saved is not None:
+        average = saved["average"]
+    blur = torch.from_numpy(text.blur(config.blur)).to(device)
+    log = _Log(out / "log.csv", int(saved["step"]) if saved else 0) if rank == 0 else None
     began, seen = time.monotonic(), time.monotonic()
-    for step in range(start, config.steps):
-        if config.minutes and time.monotonic() - began > 60 * config.minutes:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, config) * group.get("times", 1.0)
-        batch = source.batch(config.seed, step, rank)
-        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + rank)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            found = trained(batch, config, generator)
-        optimizer.zero_grad(set_to_none=True)
-        found["loss"].backward()
-        norm_of = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        if not torch.isfinite(norm_of):
-            raise FloatingPointError(f"the gradient is not finite at step {step}; losses {_numbers(found)}")
-        optimizer.step()
-        keep = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, p in model.state_dict().items():
-                if p.is_floating_point():
-                    average[name].lerp_(p, 1 - keep)
-        done = step + 1
-        if log is not None:
-            now = time.monotonic()
-            per_step = config.robot_batch + (config.stills_batch if config.cotraining else 0)
-            log.row(
-                step=done,
-                **_numbers(found),
-                gradient=float(norm_of),
-                rate=rate_at(step, config),
-                samples_per_s=per_step / (now - seen),
-                memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            )
-            seen = now
-            if done % config.validate_every == 0 or done == config.steps:
-                live = {name: p.clone() for name, p in model.state_dict().items()}
+    out_of_time = False
+    for stage, first in stages(config):
+        start = max(int(saved["step"]) if saved else 0, first)
+        if out_of_time or start >= first + stage.steps:
+            continue
+        if first:
+            # The averaged model reads better than the last one; from here on it is only read with.
+            if start == first:
                 model.load_state_dict(average)
-                log.validation(done, validate(model, source, norm))
-                model.load_state_dict(live)
-                seen = time.monotonic()
-        ended = done == config.steps or (config.minutes and time.monotonic() - began > 60 * config.minutes)
-        if rank == 0 and (done % config.save_every == 0 or ended):
-            _save(out / "last.pt", model, optimizer, average, done)
+            model.backbone.requires_grad_(False)
+            source = Source(demos, None, text, layout, norm, stage.mixture(), model.config.text_length)
+            source.hold_out(config.validation)
+        optimizer = optimizer_of(model, stage)
+        if saved is not None and start > first:
+            optimizer.load_state_dict(saved["optimizer"])
+        trained: Any = LossStep(model, blur)
+        if config.processes > 1:
+            unused = not first and not (stage.cotraining and stage.conversations)
+            trained = DistributedDataParallel(trained, find_unused_parameters=unused)
+        for step in range(start, first + stage.steps):
+            out_of_time = bool(config.minutes) and time.monotonic() - began > 60 * config.minutes
+            if out_of_time:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step - first, stage) * group.get("times", 1.0)
+            batch = source.batch(config.seed, step, rank)
+            generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + rank)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                found = trained(batch, stage, generator)
+            optimizer.zero_grad(set_to_none=True)
+            found["loss"].backward()
+            norm_of = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], config.clip)
+            if not torch.isfinite(norm_of):
+                raise FloatingPointError(f"the gradient is not finite at step {step}; losses {_numbers(found)}")
+            optimizer.step()
+            keep = min(config.ema, (1 + step - first) / (10 + step - first))
+            with torch.no_grad():
+                for name, p in model.state_dict().items():
+                    if p.is_floating_point():
+                        average[name].lerp_(p, 1 - keep)
+            done = step + 1
+            if log is not None:
+                now = time.monotonic()
+                per_step = stage.robot_batch + (stage.stills_batch if stage.cotraining else 0)
+                log.row(
+                    step=done,
+                    **_numbers(found),
+                    gradient=float(norm_of),
+                    rate=rate_at(step - first, stage),
+                    samples_per_s=per_step / (now - seen),
+                    memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                )
+                seen = now
+                if done % config.validate_every == 0 or done == first + stage.steps:
+                    live = {name: p.clone() for name, p in model.state_dict().items()}
+                    model.load_state_dict(average)
+                    log.validation(done, validate(model, source, norm))
+                    model.load_state_dict(live)
+                    seen = time.monotonic()
+            ended = done == first + stage.steps or (config.minutes and time.monotonic() - began > 60 * config.minutes)
+            if rank == 0 and (done % config.save_every == 0 or ended):
+                _save(out / "last.pt", model, optimizer, average, done)
     if config.processes > 1:
         dist.destroy_process_group()
 

@@ -66,7 +66,7 @@ SOURCE_SIZE = (224, 224)
 
 TINY_VIEWS: Mapping[str, View] = {
     # The head camera's upper part shows the far floor.
-    "head": View((64, 0, 160, 224), (80, 112)),
+    "head": View((64, 0, 160, 224), (160, 224)),
     "left_wrist": View((16, 16, 192, 192), (64, 64)),
     "right_wrist": View((16, 16, 192, 192), (64, 64)),
 }

@@ -173,7 +173,7 @@ def test_bad_chats_are_refused(tmp_path, line, words):
 def test_a_recorded_dataset_is_trained_on_as_it_is(recorded, tmp_path, monkeypatch, small, capsys):
     monkeypatch.setattr("gr3.config.tiny", small)
     out = tmp_path / "run"
-    few = ["--robot-batch", "4", "--processes", "1", "--taus", "2", "--warmup", "2"]
+    few = ["--acting", "0", "--robot-batch", "4", "--processes", "1", "--taus", "2", "--warmup", "2"]
     train.main(["--data", str(recorded), "--out", str(out), "--steps", "1", *few])
     assert "LeRobotDataset" in capsys.readouterr().out
     made = (out / "shards" / "recipe.json").stat().st_mtime_ns

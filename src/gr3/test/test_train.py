@@ -1,6 +1,7 @@
 """Training: resumed after a kill it goes on along the same curve."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from bytemini_core.errors import UserError
 
 from gr3 import train
 
 SMALL = ["--robot-batch", "4", "--stills-batch", "2", "--conversations", "2", "--processes", "1", "--taus", "2",
-         "--warmup", "4", "--save-every", "2", "--validate-every", "4"]  # fmt: skip
+         "--warmup", "4", "--save-every", "2", "--validate-every", "4", "--acting", "0", "--acting-batch", "4",
+         "--acting-taus", "3"]  # fmt: skip
 
 
 @pytest.fixture
@@ -38,14 +41,31 @@ def rows(folder):
 @pytest.mark.usefixtures("toyed")
 def test_a_resumed_run_has_the_curve_of_one_that_was_never_stopped(data, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train.main(["--data", str(data), "--out", str(whole), "--steps", "6", *SMALL])
-    # Stopped by the clock after each step, then to the end.
-    for _ in range(3):
-        train.main(["--data", str(data), "--out", str(parts), "--steps", "6", "--minutes", "1e-6", *SMALL])
-    train.main(["--data", str(data), "--out", str(parts), "--steps", "6", *SMALL])
-    assert [row["step"] for row in rows(whole)] == [str(i) for i in range(1, 7)]
+    some = ["--data", str(data), *SMALL, "--steps", "4", "--acting", "3"]
+    train.main([*some, "--out", str(whole)])
+    # Stopped by the clock after each step, across the two stages, then to the end.
+    for _ in range(5):
+        train.main([*some, "--out", str(parts), "--minutes", "1e-6"])
+    train.main([*some, "--out", str(parts)])
+    assert [row["step"] for row in rows(whole)] == [str(i) for i in range(1, 8)]
     assert rows(parts) == rows(whole)
-    assert len((whole / "validation.jsonl").read_text().splitlines()) == 2
+    assert [json.loads(line)["step"] for line in (whole / "validation.jsonl").read_text().splitlines()] == [4, 7]
+
+
+@pytest.mark.usefixtures("toyed")
+def test_in_the_last_stage_only_the_dit_learns(data, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--out", str(out), *SMALL, "--steps", "2"]
+    train.main(arguments)
+    before = torch.load(out / "last.pt", weights_only=True)["average"]
+    train.main([*arguments, "--acting", "2"])
+    after = torch.load(out / "last.pt", weights_only=True)
+    for name, old in before.items():
+        if name.startswith("dit."):
+            continue
+        assert torch.equal(after["model"][name], old), name
+    assert any(not torch.equal(after["model"][name], before[name]) for name in before if name.startswith("dit."))
+    assert {row["next_token"] for row in rows(out)[2:]} == {"nan"}
 
 
 @pytest.mark.slow
