@@ -192,6 +192,12 @@ write_env() {
         done' bash "$root" >"$state/env.sh.new" && mv "$state/env.sh.new" "$state/env.sh"
 }
 
+# The controller's programmes, so that no node's first start compiles them; without a compiler it runs without.
+compile_controller() {
+    # shellcheck source=/dev/null
+    (. "$state/env.sh" && "$venv/bin/python" -m wbc_controller.prepare) || true
+}
+
 # ---- all of it -------------------------------------------------------------------------------------------------------
 
 set_up() {
@@ -231,6 +237,7 @@ set_up() {
         finish sources "Workspace (colcon build)" build
     fi
     finish env "Environment" write_env
+    step "Controller (compiled for this processor)" compile_controller
     printf 'Set up in %d s\n' $((SECONDS - begin)) >&2
     trap - INT TERM HUP EXIT
     exec 9>&-
