@@ -388,7 +388,7 @@ def followed(model: RobotModel, heard: Heard, stretch: Stretch, start: dict[str,
     tracks = {}
     for i, side in enumerate(SIDES):
         origin = from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[first][1], heard.bases[first]))
-        goal = np.array([led(origin, start[side], entry[1 + i]) for entry in stretch.sent])
+        goal = np.array([led(origin, start[side], (left, right)[i]) for _, left, right in stretch.sent])
         wanted = np.column_stack([np.interp(times[inside], sent, goal[:, j]) for j in range(7)])
         measured = np.array(
             [from_matrix(kinematics.forward(f"{side}_tcp", heard.joints[k][1], heard.bases[k])) for k in inside]
