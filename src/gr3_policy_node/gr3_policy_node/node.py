@@ -65,6 +65,9 @@ from gr3_policy_node.worker import PolicyWorker, Step, Task, row_status
 OBSERVATION_SILENCE = 1.0
 """Seconds without a complete observation after which a running task has failed (real time only)."""
 
+START_PATIENCE = 2.0
+"""Seconds that a task may wait for its first complete observation (real time only)."""
+
 SETTLE_SECONDS = 0.5
 """How long the motion may come to rest by itself after a task's end, before the controller holds."""
 
@@ -120,6 +123,7 @@ class PolicyNode(ManagedNode):
         self._release_at: int | None = None
         self._request: _ModeRequest | None = None
         self._heard: dict[str, float | None] = {}
+        self._awaiting: tuple[Task, float] | None = None
         self._used = time.monotonic()
         self._refused = ""
         self._delay = DelayTracker()
@@ -401,10 +405,31 @@ class PolicyNode(ManagedNode):
         # A coroutine that awaits the end of the task would keep rclpy's executor spinning all the while: the goal is
         # kept here instead, and executed, which only tells its result, when the task has ended.
         self._release_at = None
-        if missing := self._missing():
-            self._finish(task, Verdict("FAULTED", missing))
+        self._awaiting = None
+        if self._missing():
+            # Nodes that have just started may still be finding each other: a moment's grace.
+            self._awaiting = task, time.monotonic() + START_PATIENCE
             return
+        self._take_over(task)
+
+    def _take_over(self, task: Task) -> None:
         self._request_mode(Mode.POLICY, lambda refused: self._begin(task, refused))
+
+    def _await_inputs(self) -> None:
+        """A task that came before its inputs starts with them, or ends when its patience does."""
+        if self._awaiting is None:
+            return
+        task, patience = self._awaiting
+        missing = self._missing()
+        if missing and task in self._goals and time.monotonic() < patience:
+            return
+        self._awaiting = None
+        if task not in self._goals:
+            return
+        if missing:
+            self._finish(task, Verdict("FAULTED", missing))
+        else:
+            self._take_over(task)
 
     def _missing(self) -> str:
         """What an observation lacks, in real time; "" when nothing does."""
@@ -523,6 +548,7 @@ class PolicyNode(ManagedNode):
             self._request_mode(request.mode, request.then, request.wanted)
         if self._release_at is not None and self._missing():
             self._release()  # nothing comes any more by whose stamps the motion's end could be waited for
+        self._await_inputs()
         for task, goal in list(self._goals.items()):
             if goal.is_cancel_requested:
                 self._finish(task, Verdict("PREEMPTED", "cancelled"))
