@@ -50,6 +50,7 @@ class Rig:
         monkeypatch.setattr(node_module, "load_policy", lambda *_: policy)
         self.modes, self.chunks, self.lag = [], [], {}
         self.cameras = set(policy.metadata.cameras)
+        self.clients = {}
         self.world = rclpy.create_node("world", use_global_arguments=False)
         make = self.world.create_publisher
         self.joints = make(JointState, "joint_states", SENSOR_QOS)
@@ -133,8 +134,10 @@ class Rig:
         self.until(lambda: "HOLD" in self.modes, what="the robot is given back")
 
     def call(self, kind, name, request):
-        client = self.world.create_client(kind, f"gr3_policy/{name}")
-        assert client.wait_for_service(15.0)
+        if name not in self.clients:  # one each: a new one has to be discovered anew
+            self.clients[name] = self.world.create_client(kind, f"gr3_policy/{name}")
+        client = self.clients[name]
+        assert client.wait_for_service(30.0)
         future = client.call_async(request)
         self.until(future.done, what=name)
         return future.result()
