@@ -90,7 +90,7 @@ class Residual(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """Convolutions in the place of the linear patch embedding, each halving the picture (`VisionConfig.stem`)."""
+    """Convolutions in the place of the linear patch embedding, each shrinking the picture (`VisionConfig.stem`)."""
 
     def __init__(self, widths: tuple[int, ...], hidden: int, residual: bool = False, first: int = 2) -> None:
         """`first`: stride of the first layer; `residual`: with one more convolution at each size but the first."""

@@ -311,10 +311,15 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     blur = torch.from_numpy(text.blur(config.blur)).to(device)
     log = _Log(out / "log.csv", int(saved["step"]) if saved else 0) if rank == 0 else None
     began, seen = time.monotonic(), time.monotonic()
-    out_of_time = False
+
+    worked = False
+
+    def late() -> bool:  # never before the first step: a run that is called again and again gets on
+        return worked and bool(config.minutes) and time.monotonic() - began > 60 * config.minutes
+
     for stage, first in stages(config):
         start = max(int(saved["step"]) if saved else 0, first)
-        if out_of_time or start >= first + stage.steps:
+        if late() or start >= first + stage.steps:
             continue
         if first:
             # The averaged model reads better than the last one; from here on it is only read with.
@@ -331,8 +336,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
             unused = not first and not (stage.cotraining and stage.conversations)
             trained = DistributedDataParallel(trained, find_unused_parameters=unused)
         for step in range(start, first + stage.steps):
-            out_of_time = bool(config.minutes) and time.monotonic() - began > 60 * config.minutes
-            if out_of_time:
+            if late():
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step - first, stage) * group.get("times", 1.0)
@@ -351,7 +355,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
                 for name, p in model.state_dict().items():
                     if p.is_floating_point():
                         average[name].lerp_(p, 1 - keep)
-            done = step + 1
+            done, worked = step + 1, True
             if log is not None:
                 now = time.monotonic()
                 per_step = stage.robot_batch + (stage.stills_batch if stage.cotraining else 0)
@@ -370,8 +374,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
                     log.validation(done, validate(model, source, norm))
                     model.load_state_dict(live)
                     seen = time.monotonic()
-            ended = done == first + stage.steps or (config.minutes and time.monotonic() - began > 60 * config.minutes)
-            if rank == 0 and (done % config.save_every == 0 or ended):
+            if rank == 0 and (done % config.save_every == 0 or done == first + stage.steps or late()):
                 _save(out / "last.pt", model, optimizer, average, done)
     if config.processes > 1:
         dist.destroy_process_group()

@@ -46,6 +46,7 @@ def test_a_resumed_run_has_the_curve_of_one_that_was_never_stopped(data, tmp_pat
     # Stopped by the clock after each step, across the two stages, then to the end.
     for _ in range(5):
         train.main([*some, "--out", str(parts), "--minutes", "1e-6"])
+    assert len(rows(parts)) == 5
     train.main([*some, "--out", str(parts)])
     assert [row["step"] for row in rows(whole)] == [str(i) for i in range(1, 8)]
     assert rows(parts) == rows(whole)
