@@ -6,6 +6,7 @@ the controller then holds. Inference runs in `gr3_policy_node.worker`, off the e
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -72,7 +73,7 @@ SETTLE_SECONDS = 0.5
 """How long the motion may come to rest by itself after a task's end, before the controller holds."""
 
 MODE_PATIENCE = 1.0
-"""Seconds after which the controller is asked again for a mode."""
+"""Seconds after which the controller is asked again for a mode, and that its word of one may take after its answer."""
 
 CONTROLLER_PATIENCE = 5.0
 """Seconds that the controller may take to be found, while the two sides are starting."""
@@ -124,6 +125,8 @@ class PolicyNode(ManagedNode):
         self._request: _ModeRequest | None = None
         self._heard: dict[str, float | None] = {}
         self._awaiting: tuple[Task, float] | None = None
+        self._began = math.inf
+        self._lost = "the whole-body controller says no mode: is wbc_controller running?"
         self._used = time.monotonic()
         self._refused = ""
         self._delay = DelayTracker()
@@ -413,6 +416,7 @@ class PolicyNode(ManagedNode):
         self._take_over(task)
 
     def _take_over(self, task: Task) -> None:
+        self._began = math.inf
         self._request_mode(Mode.POLICY, lambda refused: self._begin(task, refused))
 
     def _await_inputs(self) -> None:
@@ -457,6 +461,7 @@ class PolicyNode(ManagedNode):
         with self._delay_lock:
             self._delay.reset()
         self._worker.start(task)
+        self._began = time.monotonic()
         # The operator's first feedback says that the task is under way.
         status = TaskStatusMsg(instruction=task.instruction, phase="started", progress=float("nan"))
         self._goals[task].publish_feedback(RunTask.Feedback(task_status=status))
@@ -518,12 +523,13 @@ class PolicyNode(ManagedNode):
     def _on_mode(self, message: WbcStatusMsg) -> None:
         self._stopped = message.mode == WbcStatusMsg.ESTOP
         if message.mode == WbcStatusMsg.POLICY:
-            self._owned = True
-        elif self._owned:
+            self._owned, self._lost = True, ""
+            return
+        self._lost = f"the controller went to {message.mode}: {message.reason or 'another owner took over'}"
+        if self._owned:
             self._owned = False
             for task in list(self._goals):
-                reason = message.reason or "another owner took over"
-                self._finish(task, Verdict("FAULTED", f"the controller went to {message.mode}: {reason}"))
+                self._finish(task, Verdict("FAULTED", self._lost))
 
     def _health(self) -> dict[str, Health]:
         rate, mean, largest = self._inferences.take()
@@ -555,6 +561,10 @@ class PolicyNode(ManagedNode):
                 continue
             if self._owned and (missing := self._missing()):
                 self._finish(task, Verdict("FAULTED", missing))
+            elif self._lost and time.monotonic() - self._began > MODE_PATIENCE:
+                # Only the newest mode is kept: when the controller gave the robot and took it back at once, the first
+                # of the two is never heard.
+                self._finish(task, Verdict("FAULTED", self._lost))
 
 
 def main() -> int:

@@ -49,6 +49,7 @@ class Rig:
         self.robot, self.policy = robot, policy
         monkeypatch.setattr(node_module, "load_policy", lambda *_: policy)
         self.modes, self.chunks, self.lag = [], [], {}
+        self.keeps = True  # whether the controller leaves the robot to whom it gave it
         self.cameras = set(policy.metadata.cameras)
         self.clients = {}
         self.world = rclpy.create_node("world", use_global_arguments=False)
@@ -79,7 +80,10 @@ class Rig:
 
     def _on_mode(self, request, response):
         self.modes.append(request.mode)
-        self.mode.publish(WbcStatus(mode=request.mode))
+        if self.keeps:
+            self.mode.publish(WbcStatus(mode=request.mode))
+        else:  # a latched word is the newest one: that of POLICY may never be heard
+            self.mode.publish(WbcStatus(mode="HOLD", reason="no sign of life from policy"))
         response.success = True
         return response
 
@@ -237,6 +241,19 @@ def test_a_camera_that_stops_ends_the_task(start, echo):
     rig.until(future.done, what="the end")
     assert future.result().result.status == RunTask.Result.FAULTED
     assert "no head for 1 s" in future.result().result.message
+
+
+def test_a_robot_that_is_taken_away_at_once_ends_the_task(start, echo):
+    rig = start(echo)
+    rig.ready()
+    rig.keeps = False
+    result = rig.run()
+    assert result.status == RunTask.Result.FAULTED
+    assert "HOLD: no sign of life from policy" in result.message
+    rig.keeps = True
+    handle = rig.send()
+    rig.until(lambda: len([c for c in rig.chunks if c.instruction]) > 15, what="a task that goes on")
+    rig.cancel(handle)
 
 
 def test_a_frozen_view_is_refused_with_the_reason(start, echo):

@@ -44,6 +44,11 @@ class Page:
                     self.messages.append(said)
         self.code = self.socket.close_code
 
+    @property
+    def role(self) -> str:
+        """Which role the welcome gave; other announcements may come before it."""
+        return next(m["role"] for m in self.messages if m["type"] == "welcome")
+
     async def say(self, **message) -> None:
         await self.socket.send(json.dumps(message))
 

@@ -69,7 +69,7 @@ def test_a_page_engages_moves_and_loses_its_socket(service, wire):
     assert robot._controller.mode is Mode.HOLD
 
     async def again(page):
-        assert page.messages[0]["role"] == "operator"
+        assert page.role == "operator"
         await wire.engage(page)  # connecting anew is a fresh act, and works
         seen = page.headset.sequence + 20
         await page.until(lambda: page.state["echo"]["sequence"] >= seen)
@@ -87,7 +87,7 @@ def test_a_second_page_watches_until_the_first_lets_go(service, wire):
     service, robot, _ = service
 
     async def script(first, second):
-        assert [p.messages[0]["role"] for p in (first, second)] == ["operator", "observer"]
+        assert [first.role, second.role] == ["operator", "observer"]
         await wire.engage(first)
         await second.until(second.engaged, frames=False)
         await second.socket.send(second.headset.frame(0.01))
