@@ -14,7 +14,7 @@ import numpy as np
 from bytemini_core.types import Array, SceneObject
 from numpy.typing import NDArray
 
-from bytemini_sim.clearance import Solid, solids_of
+from bytemini_sim.clearance import Solid, Solids, solids_of
 
 MAX_WIDTH = 0.075
 """What the gripper takes (m): 85 mm stroke less 5 mm of clearance on each side."""
@@ -30,6 +30,13 @@ WINDOW = np.radians(140.0)
 ASKEW = np.radians(8.0)
 TIP, PAD = 0.025, 0.010
 """The pads reach this far beyond the tcp, and this far to either side of the fingers' plane (m)."""
+
+_ENDS = 0.012
+"""Where the middle of a long part is not free, it is taken this far (m) from an end: the pads' half width and a margin
+for where it lies."""
+
+_BETWEEN = 0.006
+"""What is no further (m) from the middle between the pads is taken by them, for they are not points."""
 
 _PREFERRED = np.radians(48.0)
 _LEVEL = 0.17
@@ -145,17 +152,24 @@ def _of_part(
     # Tall things can be taken anywhere within a finger's length from the top, flat ones with the fingertips only.
     top = max(float(solid.position[2] + solid.extent(up) / 2) for solid in solids) - float(part.position[2])
     rises = np.unique(np.clip([0.0, top - 0.040, top - 0.022], 0.0, max(height / 2 - 0.008, 0.0)))
-    h, e, rise, more = (
-        grid.ravel() for grid in np.meshgrid(np.arange(len(headings)), elevations, rises, [0.0, 0.014], indexing="ij")
+    h, e, rise, more, end = (
+        grid.ravel()
+        for grid in np.meshgrid(np.arange(len(headings)), elevations, rises, [0.0, 0.014], [-1, 0, 1], indexing="ij")
     )
+    # Its middle, or one of its ends as the hand comes: something may stand out from the middle, like a lens.
+    ahead_of_hand = np.stack([np.cos(headings), np.sin(headings), np.zeros_like(headings)], axis=-1)
+    reach = part.extent(ahead_of_hand) / 2 - _ENDS
+    has = (end == 0) | (reach[h] > 2 * PAD)
+    h, e, rise, more, end = h[has], e[has], rise[has], more[has], end[has]
     R = hand_rotation(headings[h], e)
-    tcp = part.position + rise[:, None] * up
+    tcp = part.position + rise[:, None] * up + (end * reach[h])[:, None] * ahead_of_hand[h]
     # Back along the approach until the fingertips clear the table, and a little more where the palm needs room.
     lowest = table_height + TABLE_CLEARANCE + TIP * np.sin(e) + PAD * np.cos(e)
     back = np.maximum(lowest - tcp[:, 2], 0.0) / np.sin(e) + more
     tcp = tcp + back[:, None] * R[..., 2]
-    # The pads must still meet the part at its widest, or nearly so.
-    holds = back <= TIP + 0.004
+    # The pads must still meet the part at its widest, or nearly so, and something of it must be between them.
+    pads = tcp[:, None] - np.linspace(0.0, TIP, 3)[:, None] * R[:, None, :, 2]
+    holds = (back <= TIP + 0.004) & (Solids([part]).distance(pads).min(axis=1) < _BETWEEN)
     h, e, back, R, tcp = h[holds], e[holds], back[holds], R[holds], tcp[holds]
     turn = np.abs(_turn(headings[h] - ahead))
     off_centre = np.linalg.norm(tcp - centre, axis=-1)
