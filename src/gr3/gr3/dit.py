@@ -122,11 +122,14 @@ class ActionDiT(nn.Module):
     def forward(
         self, noisy: Tensor, time: Tensor, state: Tensor, memory: list[KV], seen: Tensor, cos: Tensor, sin: Tensor
     ) -> Tensor:
-        """The velocity.
+        """The velocity, at several noisy versions of the same actions at once: R draws, which do not see each other.
+
+        What the draws share, the memory above all, is there once: so many noise levels per reading of the pictures are
+        cheap in training. In use R is 1.
 
         Args:
-            noisy: (B, k, columns) a^tau.
-            time: (B, k) flow time tau of each action token: 1 for one that is already committed.
+            noisy: (B, R, k, columns) a^tau.
+            time: (B, R, k) flow time tau of each action token: 1 for one that is already committed.
             state: (B, state) normalised.
             memory: per block, the VLM's keys and values (B, kv heads, m, width).
             seen: (B, m) which of the m may be looked at (the rest is padding).
@@ -134,18 +137,23 @@ class ActionDiT(nn.Module):
             sin: see `cos`.
 
         Returns:
-            (B, k, columns).
+            (B, R, k, columns).
         """
+        b, r, k, _ = noisy.shape
         # The residual stream stays as exact as what comes in, also where autocast makes the layers less so.
-        x = torch.cat([self.state(state)[:, None], self.action(noisy)], dim=1).to(noisy.dtype)
+        known = self.state(state)[:, None, None].expand(-1, r, -1, -1)
+        x = torch.cat([known, self.action(noisy)], dim=2).to(noisy.dtype).flatten(1, 2)
         # The state is no noisy thing: its time is that of clean data.
-        full = torch.cat([torch.ones_like(time[:, :1]), time], dim=1)
-        t = self.time(time_features(full, self.config.action.hidden))
+        full = torch.cat([torch.ones_like(time[..., :1]), time], dim=2)
+        t = self.time(time_features(full, self.config.action.hidden)).flatten(1, 2)
+        own = self.causal if r == 1 else torch.block_diag(*[self.causal] * r)
         n = x.shape[1]
-        mask = torch.cat([seen[:, None, None, :].expand(-1, 1, n, -1), self.causal.expand(x.shape[0], 1, n, n)], dim=-1)
+        mask = torch.cat([seen[:, None, None, :].expand(-1, 1, n, -1), own.expand(b, 1, n, n)], dim=-1)
+        if r > 1:
+            cos, sin = cos.repeat(r, 1), sin.repeat(r, 1)
         for block, layer in zip(self.blocks, memory, strict=True):
             x = block(x, t, cos, sin, layer, mask)
         shift, scale = self.last(functional.silu(t)).chunk(2, dim=-1)
         x = self.plain(x) * (1 + scale) + shift
-        velocity: Tensor = self.out(x[:, 1:])
+        velocity: Tensor = self.out(x.unflatten(1, (r, k + 1))[:, :, 1:])
         return velocity

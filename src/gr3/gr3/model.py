@@ -146,6 +146,10 @@ class GR3(nn.Module):
 
     def velocity(self, prefix: Prefix, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """v_theta at noisy actions (B, k, columns) and per-token times (B, k)."""
+        return self._velocity(prefix, state, noisy[:, None], time[:, None])[:, 0]
+
+    def _velocity(self, prefix: Prefix, state: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """The same at R draws each, (B, R, k, columns) and (B, R, k)."""
         velocity: Tensor = self.dit(noisy, time, state, prefix.cache, prefix.seen, self.action_cos, self.action_sin)
         return velocity
 
@@ -207,14 +211,12 @@ class GR3(nn.Module):
         Returns:
             The weighted mean of |v - (a - epsilon)|^2.
         """
-        r, _, k, _ = noise.shape
-        rows = torch.arange(k, device=actions.device)
+        rows = torch.arange(noise.shape[2], device=actions.device)
         given = rows < committed[..., None]
         tau = torch.where(given, torch.ones_like(time)[..., None], time[..., None])
         noisy = (1 - tau[..., None]) * noise + tau[..., None] * actions
         target = actions - noise
-        many = Prefix([(x.repeat(r, 1, 1, 1), y.repeat(r, 1, 1, 1)) for x, y in prefix.cache], prefix.seen.repeat(r, 1))
-        v = self.velocity(many, state.repeat(r, 1), noisy.flatten(0, 1), tau.flatten(0, 1)).view(noise.shape)
+        v = self._velocity(prefix, state, noisy.transpose(0, 1), tau.transpose(0, 1)).transpose(0, 1)
         w = weight[None, :, None, :] * (~given)[..., None]
         # Columns that are not supervised may hold anything: they must not reach the loss even as 0 * nan.
         error = torch.where(w > 0, v - target, torch.zeros_like(v)) ** 2
