@@ -146,8 +146,10 @@ class ActionDiT(nn.Module):
         # The state is no noisy thing: its time is that of clean data.
         full = torch.cat([torch.ones_like(time[..., :1]), time], dim=2)
         t = self.time(time_features(full, self.config.action.hidden)).flatten(1, 2)
-        own = self.causal if r == 1 else torch.block_diag(*[self.causal] * r)
         n = x.shape[1]
+        own = self.causal
+        if r > 1:
+            own = torch.kron(torch.eye(r, dtype=torch.uint8, device=x.device), own.to(torch.uint8)).bool()
         mask = torch.cat([seen[:, None, None, :].expand(-1, 1, n, -1), own.expand(b, 1, n, n)], dim=-1)
         if r > 1:
             cos, sin = cos.repeat(r, 1), sin.repeat(r, 1)
