@@ -57,7 +57,8 @@ class Gr3Policy:
     """A `Policy` (bytemini_core.types) that looks and reads: pictures, words and joint positions in, chunks out.
 
     The initial noise is drawn once per task (`reset`) and kept, so that successive chunks of a task stay in one mode of
-    what the model has learned. Otherwise nothing is remembered. Not thread-safe.
+    what the model has learned; the checkpoint says its scale, see `export`. Otherwise nothing is remembered. Not
+    thread-safe.
 
     Attributes:
         provider: the onnxruntime provider in use.
@@ -89,7 +90,7 @@ class Gr3Policy:
         ):
             if self._norm.get(key, np.zeros(0)).shape != shape:
                 raise CheckpointError(f"{folder}: the normalisation's {key} is missing or not of shape {shape}")
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._spread = np.random.default_rng(seed), np.float32(policy.get("noise", 1.0))
         self.timings: dict[str, float] = {}
         self._metadata = PolicyMetadata(
             name=name or str(policy["name"]),
@@ -117,7 +118,7 @@ class Gr3Policy:
 
     def reset(self) -> None:
         """Draw the next task's initial noise."""
-        self._noise = self._rng.standard_normal(self._shape, dtype=np.float32)
+        self._noise = self._spread * self._rng.standard_normal(self._shape, dtype=np.float32)
 
     def infer(self, observation: Observation, prefix: Rows | None = None, noise: Rows | None = None) -> ActionChunk:
         """Predict a chunk; see `infer_batch`."""

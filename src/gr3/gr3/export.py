@@ -32,12 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="gr3-tiny", help="what the policy is called")
     parser.add_argument("--live", action="store_true", help="the last weights instead of their moving average")
     parser.add_argument("--half", action="store_true", help="float16 weights and arithmetic")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=1.0,
+        help="scale of the initial noise in use: 1 draws one of the ways of doing a thing, 0 takes the middle one",
+    )
     parser.add_argument("--random", action="store_true", help="random weights of the tiny size, for tests (no run)")
     options = parser.parse_args(argv)
     if options.random == (options.run is not None):
         raise UserError(
             "give the folder of a training run and the checkpoint's folder, or --random and only the latter"
         )
+    if not 0.0 <= options.noise <= 1.0:
+        raise UserError(f"--noise is {options.noise}, expected 0 to 1")
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -46,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.random:
             difference = export_random(options.folder, options.name)
         else:
-            difference = export_run(options.run, options.folder, options.name, options.live, options.half)
+            difference = export_run(
+                options.run, options.folder, options.name, options.live, options.half, options.noise
+            )
     except ValueError as error:
         raise UserError(str(error)) from None
     size = sum(file.stat().st_size for file in options.folder.iterdir()) / 2**20
@@ -54,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export_run(run: Path, folder: Path, name: str, live: bool = False, half: bool = False) -> float:
+def export_run(
+    run: Path, folder: Path, name: str, live: bool = False, half: bool = False, noise: float = 1.0
+) -> float:
     """Export the last save of a run; the largest difference to torch.
 
     Raises:
@@ -74,7 +86,7 @@ def export_run(run: Path, folder: Path, name: str, live: bool = False, half: boo
     saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(saved["model" if live else "average"])
     about = {**record, "steps_done": int(saved["step"])}
-    return write(model, text, record, folder, name, about, half)
+    return write(model, text, record, folder, name, about, half, noise)
 
 
 def export_random(folder: Path, name: str = "gr3-random") -> float:
@@ -116,8 +128,9 @@ def write(
     name: str,
     about: Mapping[str, Any],
     half: bool = False,
+    noise: float = 1.0,
 ) -> float:
-    """Write a checkpoint folder, all or nothing; the largest difference to torch.
+    """Write a checkpoint folder, all or nothing; the largest difference to torch. `noise`: scale of a task's noise.
 
     Raises:
         ValueError: the exported graphs differ from torch by more than `TOLERANCE`.
@@ -153,6 +166,7 @@ def write(
             "task_status": config.action.task_status,
             "normalisation": record["normalisation"],
             "steps": 5,
+            "noise": noise,
             "precision": precision,
             "parameters": sum(p.numel() for p in model.parameters()),
             "difference_to_torch": difference,

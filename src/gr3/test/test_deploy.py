@@ -87,6 +87,16 @@ def test_noise_lasts_a_task(policy, robot):
     assert not np.array_equal(first.values, policy.infer(o).values)
 
 
+def test_a_checkpoint_may_say_that_the_middle_way_is_to_be_taken(checkpoint, tmp_path, robot):
+    still = load_policy(edited(checkpoint[0], tmp_path, lambda p: p.update(noise=0.0)))
+    first = still.infer(observation(robot)).values
+    still.reset()
+    np.testing.assert_array_equal(first, still.infer(observation(robot)).values)
+    width = len(still.metadata.columns)
+    zero = np.zeros((still.metadata.horizon, width), np.float32)
+    np.testing.assert_array_equal(first, still.infer(observation(robot), noise=zero).values)
+
+
 def test_words_change_the_chunk(policy, robot):
     first = policy.infer(observation(robot, "put the apple into the bowl")).values
     assert not np.array_equal(first, policy.infer(observation(robot, "put the mug into the bowl")).values)
