@@ -64,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export_run(
-    run: Path, folder: Path, name: str, live: bool = False, half: bool = False, noise: float = 1.0
-) -> float:
+def export_run(run: Path, folder: Path, name: str, live: bool = False, half: bool = False, noise: float = 1.0) -> float:
     """Export the last save of a run; the largest difference to torch.
 
     Raises:
