@@ -125,23 +125,27 @@ def _oblique(part: Solid, headings: Array) -> Array:
     return np.asarray(12.0 * (width - width.min()))
 
 
-def candidates(item: SceneObject, ahead: float, table_height: float, elevations: Array = ELEVATIONS) -> Grasps:
-    """Grasps of one object that keep the fingertips off the table: of each of its parts, best in its middle.
+def candidates(
+    item: SceneObject, ahead: float, table_height: float, elevations: Array = ELEVATIONS, ends: bool = False
+) -> Grasps:
+    """Grasps of one object that keep the fingertips off the table: of each of its parts, in its middle or at its ends.
 
     Args:
         item: the object.
         ahead: the heading (rad, about z of the scene) that the robot faces.
         table_height: m.
         elevations: approaches below horizontal (rad).
+        ends: of long parts the ends, as the hand comes, instead of the middle: something may stand out from that, like
+            a lens. What is held by an end turns in the hand more easily.
     """
     solids = solids_of(item)
     centre = np.asarray(item.pose[:3])
-    found = [_of_part(solid, solids, centre, ahead, table_height, elevations) for solid in solids]
+    found = [_of_part(solid, solids, centre, ahead, table_height, elevations, ends) for solid in solids]
     return Grasps(*(np.concatenate([getattr(part, name) for part in found]) for name in _FIELDS))
 
 
 def _of_part(
-    part: Solid, solids: list[Solid], centre: Array, ahead: float, table_height: float, elevations: Array
+    part: Solid, solids: list[Solid], centre: Array, ahead: float, table_height: float, elevations: Array, ends: bool
 ) -> Grasps:
     headings, price = _headings(part, ahead)
     width = part.extent(_level(headings))
@@ -154,12 +158,13 @@ def _of_part(
     rises = np.unique(np.clip([0.0, top - 0.040, top - 0.022], 0.0, max(height / 2 - 0.008, 0.0)))
     h, e, rise, more, end = (
         grid.ravel()
-        for grid in np.meshgrid(np.arange(len(headings)), elevations, rises, [0.0, 0.014], [-1, 0, 1], indexing="ij")
+        for grid in np.meshgrid(
+            np.arange(len(headings)), elevations, rises, [0.0, 0.014], [-1, 1] if ends else [0], indexing="ij"
+        )
     )
-    # Its middle, or one of its ends as the hand comes: something may stand out from the middle, like a lens.
     ahead_of_hand = np.stack([np.cos(headings), np.sin(headings), np.zeros_like(headings)], axis=-1)
     reach = part.extent(ahead_of_hand) / 2 - _ENDS
-    has = (end == 0) | (reach[h] > 2 * PAD)
+    has = (end == 0) | (reach[h] > 2 * PAD)  # what is shorter has no ends of its own
     h, e, rise, more, end = h[has], e[has], rise[has], more[has], end[has]
     R = hand_rotation(headings[h], e)
     tcp = part.position + rise[:, None] * up + (end * reach[h])[:, None] * ahead_of_hand[h]

@@ -215,7 +215,26 @@ class Planner:
             avoid: keys of grasps that failed before.
         """
         ground = ground_of(scene, target)
-        grasps, openings = self._graspable(scene, target, float(base[2]), ground)
+        for ends in (False, True):  # by an end only what is not to be had by its middle
+            found = False
+            for pick in self._picks(scene, target, arms, base, lift, avoid, ground, ends):
+                found = True
+                yield pick
+            if found:
+                return
+
+    def _picks(
+        self,
+        scene: SceneState,
+        target: SceneObject,
+        arms: dict[str, Array],
+        base: Array,
+        lift: float,
+        avoid: frozenset[tuple[int, int]],
+        ground: Ground,
+        ends: bool,
+    ) -> Iterator[Pick]:
+        grasps, openings = self._graspable(scene, target, float(base[2]), ground, ends)
         if not len(grasps):
             return
         around = room_of(scene, target.name, lift, ground)
@@ -251,9 +270,11 @@ class Planner:
             if found:  # the caller wants others only if none of these will do
                 return
 
-    def _graspable(self, scene: SceneState, target: SceneObject, ahead: float, ground: Ground) -> tuple[Grasps, Array]:
+    def _graspable(
+        self, scene: SceneState, target: SceneObject, ahead: float, ground: Ground, ends: bool
+    ) -> tuple[Grasps, Array]:
         """Grasps whose way in is free for the hand, and how far (n,) it is open (m): fully, where there is room."""
-        grasps = candidates(target, ahead, ground.height)
+        grasps = candidates(target, ahead, ground.height, ends=ends)
         order = np.argsort(grasps.cost, kind="stable")
         # The better half first: the others are looked at only where none of them is free.
         for part in (order[:GRASPS], order[GRASPS:]):
