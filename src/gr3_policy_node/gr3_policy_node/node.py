@@ -73,7 +73,7 @@ SETTLE_SECONDS = 0.5
 """How long the motion may come to rest by itself after a task's end, before the controller holds."""
 
 MODE_PATIENCE = 1.0
-"""Seconds after which the controller is asked again for a mode, and that its word of one may take after its answer."""
+"""Seconds after which the controller is asked again for a mode; for as long another mode may be its last word."""
 
 CONTROLLER_PATIENCE = 5.0
 """Seconds that the controller may take to be found, while the two sides are starting."""
@@ -126,7 +126,7 @@ class PolicyNode(ManagedNode):
         self._heard: dict[str, float | None] = {}
         self._awaiting: tuple[Task, float] | None = None
         self._began = math.inf
-        self._lost = "the whole-body controller says no mode: is wbc_controller running?"
+        self._lost = ""
         self._used = time.monotonic()
         self._refused = ""
         self._delay = DelayTracker()
@@ -416,7 +416,7 @@ class PolicyNode(ManagedNode):
         self._take_over(task)
 
     def _take_over(self, task: Task) -> None:
-        self._began = math.inf
+        self._began, self._lost = math.inf, ""  # of what the controller says, only what comes from now on counts
         self._request_mode(Mode.POLICY, lambda refused: self._begin(task, refused))
 
     def _await_inputs(self) -> None:
