@@ -223,6 +223,11 @@ class Scorer:
 
     # -- watching -------------------------------------------------------------------------------------------------
 
+    @property
+    def untouched(self) -> float:
+        """Seconds for which no hand has touched what the first goal is about."""
+        return self._goals[0].free
+
     def update(self) -> None:
         """Take note of the world; call it after every `World.step`."""
         world = self._world

@@ -86,22 +86,29 @@ class Batch:
         )
 
 
+def _shards_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("[0-9]*/meta.json"))
+
+
 class Shards:
     """Frames of one kind, memory-mapped from disk."""
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
+    def __init__(self, folder: Path, limit: int | None = None, before: Path | None = None) -> None:
         """Open.
 
         Args:
             folder: holds numbered shards.
             limit: use only so many of them, the first.
+            before: another such folder, whose shards, if there are any, come first.
 
         Raises:
             DatasetError: there are none, or they are of other cameras.
         """
-        paths = sorted(path.parent for path in folder.glob("[0-9]*/meta.json"))[:limit]
+        paths = _shards_in(folder)[:limit]
         if not paths:
             raise DatasetError(f"{folder} holds no shards; make them with: python -m gr3.generate {folder.parent}")
+        if before is not None:
+            paths = _shards_in(before) + paths
         self.episodes: list[dict[str, Any]] = []
         self._arrays: list[dict[str, NDArray[Any]]] = []
         starts, digest = [0], hashlib.sha256()

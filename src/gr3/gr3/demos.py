@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bytemini_core.types import CAMERAS, NANOSECONDS, Array, Mode, Observation, RobotState, TaskStatus
+from bytemini_core.types import CAMERAS, NANOSECONDS, Array, Mode, Observation, RobotState, SceneState, TaskStatus
 from bytemini_description.robot import RobotModel, load_robot
 from bytemini_sim.catalogue import Color, Item, load_catalogue
 from bytemini_sim.expert import PickPlaceExpert
@@ -28,6 +28,7 @@ from trajectory_optimizer.schedule import ChunkSchedule
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
+from gr3.deploy import load_policy
 from gr3.layout import DT, HORIZON, ChunkCodec, Float
 from gr3.shards import THINGS, Shard, shard_folder
 from gr3.views import SOURCE_SIZE, VIEWS, View
@@ -36,6 +37,13 @@ SHARD = 32
 """Episodes in a shard of demonstrations."""
 STILLS = 512
 """Pictures in a shard of still scenes."""
+
+_CORRECTIONS = 1_000_000
+"""Seeds of corrected episodes begin here: no other demonstration shows their scenes."""
+_LET_GO = 0.3
+"""For so long (s) no hand may have touched the thing before the expert takes over: it would put down what is held."""
+_PATIENCE = 8.0
+"""So long (s) that is waited for."""
 
 _LATENCY = 0.05
 _AFTER_DONE = 5
@@ -189,8 +197,10 @@ def described(scene: SceneSpec) -> dict[str, Any]:
 class Demonstrator:
     """Runs the expert through the whole stack (trajectory optimiser, whole-body controller, physics) and records."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, checkpoint: Path | None = None) -> None:
+        """`checkpoint`: of the policy that begins the episodes that are to be corrected."""
         self.recipe = recipe
+        self.policy = load_policy(checkpoint, threads=1) if checkpoint else None
         self.robot: RobotModel = load_robot(recipe.robot)
         self.codec = ChunkCodec(self.robot)
         self.views = VIEWS[recipe.views]
@@ -207,9 +217,26 @@ class Demonstrator:
     def episode(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The frames of the demonstration of a seed, and what is known about it; no frames where the expert failed."""
         scene = make_task("pick_place", "train").sample(seed)
-        rng = np.random.default_rng([70_001, seed])
+        return self._run(scene, np.random.default_rng([70_001, seed]), number, 0.0)
+
+    def correction(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The frames from where the expert takes over what the policy has begun, after 1 to 12 s.
+
+        So the model sees what its own mistakes lead to, and what to do then, which the expert by itself never shows
+        (Ross et al. 2011, "A reduction of imitation learning and structured prediction to no-regret online learning";
+        handing over once instead of labelling every instant, as Kelly et al. 2019, HG-DAgger). No frames where nothing
+        was to be corrected: a hand has the thing all along, or it is inside already.
+        """
+        scene = make_task("pick_place", "train").sample(_CORRECTIONS + seed)
+        rng = np.random.default_rng([70_003, seed])
+        return self._run(scene, rng, number, float(rng.uniform(1.0, 12.0)))
+
+    def _run(
+        self, scene: SceneSpec, rng: np.random.Generator, number: int, alone: float
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """An episode that the policy drives for at least `alone` seconds, and the expert from then on."""
         world = self.world(scene)
-        expert = PickPlaceExpert(self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=seed)
+        expert = PickPlaceExpert(self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=scene.seed)
         optimizer = TrajectoryOptimizer(self.robot)
         optimizer.reset(world.state())
         controller = WholeBodyController(self.robot, WbcConfig())
@@ -219,24 +246,36 @@ class Demonstrator:
         period = round(DT * NANOSECONDS)
         frames: list[dict[str, Any]] = []
         finished, odd, upcoming = 0, int(rng.integers(2)), None
-        for_at_most = round(30.0 * NANOSECONDS)
+        policy = self.policy if alone else None
+        if policy is not None:
+            policy.reset()
+        for_at_most = round((30.0 + alone) * NANOSECONDS)
         while world.time < for_at_most:
             now = world.time
             state = world.state()
             if now % period == 0:
-                chunk = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
-                status = TaskStatus(int(chunk.task_status[0]))
-                if expert.phase == "stuck":
-                    break
-                finished += status is not TaskStatus.ONGOING
-                tick = now // period
-                if finished or tick % 2 == odd or expert.phase in _DENSE_PHASES:
-                    assert expert.intended is not None
-                    rows = self.codec.encode(state, expert.intended.values, status)
-                    frames.append(frame_of(world, self.codec, self.views, rows, number, expert.phase))
-                if finished >= _AFTER_DONE:
-                    break
-                schedule.add(chunk)
+                if policy is not None and now >= alone * NANOSECONDS and scorer.untouched > _LET_GO:
+                    if _inside(world.scene_state(), scene):
+                        break
+                    policy = None
+                if policy is not None:
+                    if now >= (alone + _PATIENCE) * NANOSECONDS:
+                        break
+                    schedule.add(policy.infer(Observation(now, scene.instruction, state, world.images())))
+                else:
+                    chunk = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
+                    status = TaskStatus(int(chunk.task_status[0]))
+                    if expert.phase == "stuck":
+                        break
+                    finished += status is not TaskStatus.ONGOING
+                    tick = now // period
+                    if finished or tick % 2 == odd or expert.phase in _DENSE_PHASES:
+                        assert expert.intended is not None
+                        rows = self.codec.encode(state, expert.intended.values, status)
+                        frames.append(frame_of(world, self.codec, self.views, rows, number, expert.phase))
+                    if finished >= _AFTER_DONE:
+                        break
+                    schedule.add(chunk)
             optimizer.observe(state)
             for due in schedule.take(now) or ():
                 optimizer.add_chunk(due, now)
@@ -273,10 +312,15 @@ class Demonstrator:
         mujoco.mj_forward(world.model, world.data)
 
 
+def _inside(state: SceneState, scene: SceneSpec) -> bool:
+    target, destination = state.find(scene.target), state.find(scene.destination)
+    return target is not None and destination is not None and PickPlaceExpert.is_inside(target, destination)
+
+
 def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator) -> int:
-    """Make shard `index` of a kind ("demos" or "stills"); how many frames it has."""
-    count = SHARD if kind == "demos" else STILLS
-    make = demonstrator.episode if kind == "demos" else demonstrator.still
+    """Make shard `index` of a kind ("demos", "corrections" or "stills"); how many frames it has."""
+    count = STILLS if kind == "stills" else SHARD
+    make = {"demos": demonstrator.episode, "corrections": demonstrator.correction, "stills": demonstrator.still}[kind]
     shard = Shard(dict(demonstrator.views), [], [])
     for number in range(count):
         frames, about = make(index * count + number, number)
@@ -289,23 +333,26 @@ def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator)
 _demonstrator: Demonstrator | None = None
 
 
-def _work(job: tuple[str, str, int, Recipe]) -> tuple[str, int, int]:
+def _work(job: tuple[str, str, int, Recipe, Path | None]) -> tuple[str, int, int]:
     global _demonstrator
-    kind, root, index, recipe = job
+    kind, root, index, recipe, checkpoint = job
     if _demonstrator is None:
-        _demonstrator = Demonstrator(recipe)
+        _demonstrator = Demonstrator(recipe, checkpoint)
     frames = write_shard(kind, shard_folder(Path(root), kind, index), index, _demonstrator)
     return kind, index, frames
 
 
 def generate(
-    root: Path, kind: str, shards: Sequence[int], recipe: Recipe, processes: int
+    root: Path, kind: str, shards: Sequence[int], recipe: Recipe, processes: int, checkpoint: Path | None = None
 ) -> Iterator[tuple[str, int, int]]:
-    """Make the shards that are missing, in parallel; yields (kind, index, frames) as they are done."""
+    """Make the shards that are missing, in parallel; yields (kind, index, frames) as they are done.
+
+    `checkpoint`: of the policy whose episodes are corrected, for the kind "corrections".
+    """
     import multiprocessing
 
     missing = [i for i in shards if not (shard_folder(root, kind, i) / "meta.json").exists()]
-    jobs = [(kind, str(root), i, recipe) for i in missing]
+    jobs = [(kind, str(root), i, recipe, checkpoint) for i in missing]
     if processes <= 1:
         yield from map(_work, jobs)
         return

@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where the shards go (outside the repository)")
     parser.add_argument("--episodes", type=int, default=2048, help="demonstrations, in shards of 32")
     parser.add_argument("--stills", type=int, default=8192, help="still scenes, in shards of 512")
+    parser.add_argument("--corrections", type=int, default=0, help="episodes that --policy begins, in shards of 32")
+    parser.add_argument("--policy", type=Path, help="checkpoint whose episodes the expert takes over")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--views", choices=("tiny", "full"), default="tiny", help="size of model the pictures are for")
     parser.add_argument("--from-lerobot", type=Path, help="add this dataset's episodes instead of simulating")
@@ -24,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.processes < 1 or options.episodes < 0 or options.stills < 0:
         raise UserError("--processes must be at least 1, --episodes and --stills at least 0")
+    if (options.corrections > 0) != (options.policy is not None):
+        raise UserError("--corrections N and --policy CHECKPOINT belong together: whose episodes are to be corrected?")
 
     from tqdm import tqdm
 
@@ -53,9 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{added} samples added to {options.folder}")
         return 0
     # Some of both soon, so that training can begin before all are made.
-    for kind, count, size in (("stills", options.stills, STILLS), ("demos", options.episodes, SHARD)):
+    for kind, count, size in (
+        ("stills", options.stills, STILLS),
+        ("demos", options.episodes, SHARD),
+        ("corrections", options.corrections, SHARD),
+    ):
         shards = -(-count // size)
-        made = generate(options.folder, kind, range(shards), recipe, options.processes)
+        made = generate(options.folder, kind, range(shards), recipe, options.processes, options.policy)
         for _ in tqdm(made, total=shards, desc=kind, unit="shard"):
             pass
     return 0

@@ -149,7 +149,9 @@ def _shards(config: TrainConfig) -> Any:
     root = Path(config.data)
     if not (root / "recipe.json").is_file():
         raise ValueError(f"{root} holds no data; make it with: python -m gr3.generate {root}")
-    demos = Shards(root / "demos", config.demos + config.validation if config.demos else None)
+    # Corrections come first: validation keeps the last demonstrations, the same whether or not there are any.
+    limit = config.demos + config.validation if config.demos else None
+    demos = Shards(root / "demos", limit, before=root / "corrections")
     stills = Shards(root / "stills", config.stills or None) if config.cotraining else None
     return demos, stills
 

@@ -1,10 +1,13 @@
 """Pictures, words, conversations and batches."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from bytemini_sim.tasks import make_task
 from gr3.dataset import IGNORE, DatasetError, Mixture, Shards, Source, augment, corpus, normalisation_of
+from gr3.demos import PHASES, Demonstrator, Recipe
 from gr3.text import ABSENT, PAD, Text, place
 from gr3.views import View
 
@@ -236,3 +239,27 @@ def test_wrong_data_is_refused(tmp_path, write_shards, layout):
     path.write_text(json.dumps({**meta, "views": changed}))
     with pytest.raises(DatasetError, match="other views"):
         Shards(root / "demos")
+
+
+def test_corrections_come_before_the_demonstrations_that_are_held_out(tmp_path, write_shards, layout):
+    root = write_shards(tmp_path / "data", layout)
+    alone = Shards(root / "demos", before=root / "corrections")
+    shutil.copytree(root / "demos" / "00000", root / "corrections" / "00000")
+    both = Shards(root / "demos", before=root / "corrections")
+    assert both.shards == alone.shards + 1
+    more = len(both) - len(alone)
+    frames = np.arange(len(alone))
+    np.testing.assert_array_equal(both.take("state", frames + more), alone.take("state", frames))
+    assert both.episodes[both.episode_index[-1]] == alone.episodes[alone.episode_index[-1]]
+
+
+def test_the_expert_takes_over_from_the_policy(checkpoint):
+    demonstrator = Demonstrator(Recipe(), checkpoint[0])
+    frames, about = demonstrator.correction(2, 0)
+    assert about["success"]
+    assert about["seed"] >= 1_000_000, "no scene of a demonstration"
+    phases = [PHASES[int(frame["phase"])] for frame in frames]
+    assert phases[0] == "approach"
+    assert phases[-1] == "done"
+    home = demonstrator.codec.state(demonstrator.world(make_task("pick_place", "train").sample(about["seed"])).state())
+    assert np.abs(frames[0]["state"] - home).max() > 0.01, "the policy has moved the robot before"
