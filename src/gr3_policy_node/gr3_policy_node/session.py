@@ -12,6 +12,13 @@ CONFIDENT = 0.5
 AGREEMENT = 3
 """Consecutive chunks that must agree on the end of a task."""
 
+FIRST_LOOK = 2.0
+"""Seconds in which a policy looks at what it is asked to do: so long its refusal is a word like any other."""
+
+SECOND_THOUGHT = 2.0
+"""Seconds for which all chunks must agree on a refusal after that. Whether a thing can be done does not change because an
+arm is in the way of the camera, and a refusal ends the task for good."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -25,7 +32,8 @@ class TaskSession:
     """Judges the chunks of one task.
 
     A single prediction of the task status may be wrong; TERMINATED and INVALID count after `agreement` consecutive
-    chunks say the same of their first row, which is the row of now.
+    chunks say the same of their first row, which is the row of now, INVALID after the first look only when
+    they have said so for `SECOND_THOUGHT`.
     """
 
     def __init__(self, instruction: str, started: int, time_limit: float, agreement: int = AGREEMENT):
@@ -51,7 +59,7 @@ class TaskSession:
         self.inference_time = 0.0
         self._agreement = agreement
         self._said = TaskStatus.ONGOING
-        self._times = 0
+        self._times, self._since = 0, started
 
     def elapsed(self, now: int) -> float:
         """Seconds since the task was accepted."""
@@ -64,11 +72,15 @@ class TaskSession:
         said = TaskStatus.ONGOING
         if chunk.horizon and chunk.confidence[0] >= CONFIDENT:
             said = TaskStatus(int(chunk.task_status[0]))
-        self._times = self._times + 1 if said == self._said else 1
-        self._said = said
-        if said is not TaskStatus.ONGOING and self._times >= self._agreement:
-            if said is TaskStatus.TERMINATED:
-                return Verdict("TERMINATED", f"done after {self.elapsed(chunk.stamp):.1f} s")
+        if said != self._said:
+            self._said, self._times, self._since = said, 0, chunk.stamp
+        self._times += 1
+        agreed = self._times >= self._agreement
+        if said is TaskStatus.TERMINATED and agreed:
+            return Verdict("TERMINATED", f"done after {self.elapsed(chunk.stamp):.1f} s")
+        looking = self.elapsed(chunk.stamp) <= FIRST_LOOK
+        sure = looking or chunk.stamp - self._since >= SECOND_THOUGHT * NANOSECONDS
+        if said is TaskStatus.INVALID and agreed and sure:
             return Verdict("INVALID", f"{chunk.policy or 'the policy'} says that this cannot be done here")
         if self.elapsed(chunk.stamp) >= self.time_limit:
             return Verdict("TIMED_OUT", f"not done within {self.time_limit:g} s")

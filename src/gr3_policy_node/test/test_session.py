@@ -34,6 +34,13 @@ def test_agreement_ends_the_task(word):
     assert judge([(ONGOING,), (word,), (word,), (word,)]) == [None, None, None, word.name]
 
 
+def test_a_refusal_in_the_middle_of_the_work_has_to_last():
+    working = [(ONGOING,)] * 30
+    assert judge([*working, *[(INVALID,)] * 20, (ONGOING,), *[(INVALID,)] * 20]) == [None] * 71
+    assert judge([*working, *[(INVALID,)] * 21])[-2:] == [None, "INVALID"]
+    assert judge([*working, *[(TERMINATED,)] * 3])[-1] == "TERMINATED"
+
+
 def test_words_without_confidence_do_not_count():
     assert judge([(TERMINATED, 0.4)] * 5) == [None] * 5
 
