@@ -90,7 +90,10 @@ class Gr3Policy:
         ):
             if self._norm.get(key, np.zeros(0)).shape != shape:
                 raise CheckpointError(f"{folder}: the normalisation's {key} is missing or not of shape {shape}")
-        self._rng, self._spread = np.random.default_rng(seed), np.float32(policy.get("noise", 1.0))
+        noise = policy.get("noise", 1.0)
+        if not isinstance(noise, int | float) or not 0.0 <= noise <= 1.0:
+            raise CheckpointError(f"{folder}: the scale of the noise is {noise!r}, expected 0 to 1")
+        self._rng, self._spread = np.random.default_rng(seed), np.float32(noise)
         self.timings: dict[str, float] = {}
         self._metadata = PolicyMetadata(
             name=name or str(policy["name"]),

@@ -24,14 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--from-lerobot", type=Path, help="add this dataset's episodes instead of simulating")
     parser.add_argument("--from-chats", type=Path, help="add this vision-language set (JSON lines) instead")
     options = parser.parse_args(argv)
-    if options.processes < 1 or options.episodes < 0 or options.stills < 0:
-        raise UserError("--processes must be at least 1, --episodes and --stills at least 0")
+    if options.processes < 1 or min(options.episodes, options.stills, options.corrections) < 0:
+        raise UserError("--processes must be at least 1, --episodes, --stills and --corrections at least 0")
     if (options.corrections > 0) != (options.policy is not None):
         raise UserError("--corrections N and --policy CHECKPOINT belong together: whose episodes are to be corrected?")
 
     from tqdm import tqdm
 
     from gr3.demos import SHARD, STILLS, Recipe, generate
+    from gr3.deploy import CheckpointError
 
     recipe = Recipe(views=options.views)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         shards = -(-count // size)
         made = generate(options.folder, kind, range(shards), recipe, options.processes, options.policy)
-        for _ in tqdm(made, total=shards, desc=kind, unit="shard"):
-            pass
+        try:
+            for _ in tqdm(made, total=shards, desc=kind, unit="shard"):
+                pass
+        except CheckpointError as error:
+            raise UserError(str(error)) from None
     return 0
 
 

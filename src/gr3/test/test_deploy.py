@@ -145,6 +145,7 @@ def edited(folder, tmp_path, edit):
         (lambda p: p.update(format="other/1"), "'other/1'"),
         (lambda p: p.pop("views"), "lacks views"),
         (lambda p: p["normalisation"].update(state_mean=[0.0]), "state_mean"),
+        (lambda p: p.update(noise=float("nan")), "scale of the noise is nan"),
         (lambda p: p["digests"].update({"prefix.onnx": "0"}), "digest differs"),
     ],
 )

@@ -408,7 +408,7 @@ class PolicyNode(ManagedNode):
         # A coroutine that awaits the end of the task would keep rclpy's executor spinning all the while: the goal is
         # kept here instead, and executed, which only tells its result, when the task has ended.
         self._release_at = None
-        self._awaiting = None
+        self._awaiting, self._began = None, math.inf  # the last task's beginning is not this one's
         if self._missing():
             # Nodes that have just started may still be finding each other: a moment's grace.
             self._awaiting = task, time.monotonic() + START_PATIENCE

@@ -231,6 +231,15 @@ def test_a_missing_camera_refuses_the_task_before_the_robot_is_taken(start, echo
     assert "POLICY" not in rig.modes
 
 
+def test_a_task_that_waits_for_its_inputs_is_not_judged_by_the_end_of_the_one_before(start, echo):
+    rig = start(echo)
+    rig.ready()
+    rig.cancel(rig.send())
+    rig.cameras.discard("left_wrist")
+    time.sleep(1.2)
+    assert "no left_wrist for 1 s" in rig.run().message
+
+
 def test_a_camera_that_stops_ends_the_task(start, echo):
     rig = start(echo)
     rig.ready()
