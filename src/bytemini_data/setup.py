@@ -23,6 +23,7 @@ setup(
             "record = bytemini_data.record:main",
             "data = bytemini_data.data:main",
         ],
+        "bytemini.recordings": ["dataset = bytemini_data.replay:read"],
         "bytemini.benchmarks": ["recorder = bytemini_data.bench_recorder:main"],
     },
 )

@@ -23,6 +23,7 @@ setup(
             "sim_node = bytemini_sim.node:main",
         ],
         "bytemini.policies": ["expert = bytemini_sim.task_expert:make_expert"],
+        "bytemini.recordings": ["rollout = bytemini_sim.results.recording:read"],
         "bytemini.commands": [
             "rollout = bytemini_sim.rollout:main",
             "eval = bytemini_sim.evaluation.command:main",

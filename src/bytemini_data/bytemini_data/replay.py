@@ -7,24 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bytemini_core.types import (
-    NANOSECONDS,
-    OBSERVATION_PERIOD,
-    SIDES,
-    ActionChunk,
-    Array,
-    Observation,
-    PolicyMetadata,
-    TaskStatus,
-)
-from numpy.typing import NDArray
+from bytemini_core.types import NANOSECONDS, OBSERVATION_PERIOD, SIDES
+from gr3_policy_node.replay import Recording, ReplayPolicy
 
 from bytemini_data.check import robot_of
-from bytemini_data.features import ACTION, ODOM, STATE, TASK_STATUS, policy_chunk
+from bytemini_data.features import ACTION, EMBODIMENT, ODOM, STATE, Embodiment
 from bytemini_data.lerobot.reader import Dataset
 from bytemini_data.lerobot.schema import DatasetError
-
-HORIZON = 16
 
 
 @dataclass(frozen=True)
@@ -44,57 +33,32 @@ class Replayed:
     joint_rms: dict[str, float]
 
 
-class RecordedPolicy:
-    """Gives the recorded actions as chunks, by the time since the episode's start. A `Policy`."""
+def read(root: Path, episode: int) -> Recording:
+    """An episode of a dataset, for a policy that plays it again.
 
-    def __init__(
-        self,
-        state: Array,
-        action: Array,
-        status: NDArray[np.int64],
-        names: tuple[str, ...],
-        columns: tuple[str, ...],
-        dt: float,
-    ) -> None:
-        self._state, self._action, self._status = state, action, status
-        self._names, self._columns, self._dt = names, columns, dt
-        self._start: int | None = None
+    Raises:
+        ValueError: the dataset is malformed or has no such episode, or it is a person's, who has no joints.
+    """
+    try:
+        dataset = Dataset(root, episodes=[episode], cameras=())
+        return recording(dataset)
+    except DatasetError as error:
+        raise ValueError(str(error)) from None
 
-    @property
-    def metadata(self) -> PolicyMetadata:
-        """What it is."""
-        return PolicyMetadata("replay", self._columns, HORIZON, self._dt)
 
-    def reset(self) -> None:
-        """Begin again."""
-        self._start = None
+def recording(dataset: Dataset) -> Recording:
+    """The first of a dataset's chosen episodes: where it began, then where the robot was to be frame by frame.
 
-    def infer(
-        self,
-        observation: Observation,
-        prefix: NDArray[np.float32] | None = None,  # noqa: ARG002
-        noise: NDArray[np.float32] | None = None,  # noqa: ARG002
-    ) -> ActionChunk:
-        """The recorded actions from this time on; when they are over, that the task is done."""
-        if self._start is None:
-            self._start = observation.stamp
-        frame = round((observation.stamp - self._start) / NANOSECONDS / self._dt)
-        last = len(self._action) - 1
-        rows = self._action[np.minimum(frame + np.arange(HORIZON), last)]
-        state = np.concatenate((self._state[min(frame, last), :-3], observation.state.base_pose))
-        over = frame > last
-        status = np.full(HORIZON, TaskStatus.TERMINATED if over else TaskStatus.ONGOING, dtype=np.int8)
-        return ActionChunk(
-            stamp=observation.stamp,
-            sequence=0,
-            names=self._columns,
-            dt=self._dt,
-            values=policy_chunk(state, rows, self._names, self._columns),
-            task_status=status,
-            confidence=np.ones(HORIZON, dtype=np.float32),
-            instruction=observation.instruction,
-            policy="replay",
-        )
+    Raises:
+        DatasetError: it is a person's, who has no joints.
+    """
+    row, span = dataset.rows[0], dataset.span(0)
+    if str(dataset.column(EMBODIMENT)[span.start]) == Embodiment.HUMAN:
+        raise DatasetError(f"{dataset.root}: episode {row.index} is a person's, expected a robot's: it has no joints")
+    state, action = (dataset.column(name)[span.start : span.stop].astype(np.float64) for name in (STATE, ACTION))
+    rows = np.concatenate((state[:1], action))
+    stamp = np.round(np.arange(len(rows)) * (NANOSECONDS / dataset.fps)).astype(np.int64)
+    return Recording(f"{dataset.root.name}#{row.index}", dataset.names(ACTION)[:-3], stamp, rows[:, :-3], rows[:, -3:])
 
 
 def replay(root: Path, episode: int) -> Replayed:
@@ -116,20 +80,12 @@ def replay(root: Path, episode: int) -> Replayed:
     from bytemini_sim.episode import RolloutOptions
     from bytemini_sim.inproc import InprocRunner
 
-    if not np.isclose(dataset.fps * OBSERVATION_PERIOD, 1.0):
-        stride = round(dataset.fps * OBSERVATION_PERIOD)
-        if stride < 1 or not np.isclose(stride / dataset.fps, OBSERVATION_PERIOD):
-            raise DatasetError(
-                f"{root}: {dataset.fps} fps is no multiple of the simulator's {1 / OBSERVATION_PERIOD:g}"
-            )
-    stride = round(dataset.fps * OBSERVATION_PERIOD)
-    state = dataset.column(STATE)[::stride].astype(np.float64)
-    # The action of a frame says where to be a frame later: of a coarser one, the last of its fine ones.
-    action = dataset.column(ACTION)[stride - 1 :: stride].astype(np.float64)
-    frames = min(len(state), len(action))
-    state, action = state[:frames], action[:frames]
-    status = dataset.column(TASK_STATUS)[::stride][:frames]
-    policy = RecordedPolicy(state, action, status, dataset.names(ACTION), robot.policy_columns, OBSERVATION_PERIOD)
+    stride = dataset.fps * OBSERVATION_PERIOD
+    if stride < 1 or not np.isclose(stride, round(stride)):
+        raise DatasetError(f"{root}: {dataset.fps} fps is no multiple of the simulator's {1 / OBSERVATION_PERIOD:g}")
+    state = dataset.column(STATE)[:: round(stride)].astype(np.float64)
+    frames = len(state)
+    policy = ReplayPolicy(robot, recording(dataset))
     options = RolloutOptions(
         task=setup["task"],
         setting=setup["setting"],

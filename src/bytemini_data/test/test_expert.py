@@ -15,6 +15,8 @@ from bytemini_data.lerobot import Dataset
 from bytemini_data.plan import parse_plan
 from bytemini_data.record import main as record
 from bytemini_data.replay import replay
+from bytemini_description.robot import load_robot
+from gr3_policy_node.backends import load_policy
 
 PLAN = {
     "actions": {"put": {"words": "put the {object} into the {destination}", "task": "pick_place"}},
@@ -72,6 +74,13 @@ def test_a_replay_does_what_was_recorded(recorded):
     assert outcome.arm_rms < 0.02
     with pytest.raises(ValueError, match="episode 7 does not exist"):
         replay(recorded, 7)
+    robot = load_robot("v1")
+    policy = load_policy(f"replay:{recorded}#1", robot)  # as any policy is named: to serve it, or for the node
+    assert policy.metadata.name == f"{recorded.name}#1"
+    with pytest.raises(ValueError, match="episode 7 does not exist"):
+        load_policy(f"replay:{recorded}#7", robot)
+    with pytest.raises(ValueError, match=r"no .*info\.json|meta/info\.json"):
+        load_policy(f"replay:{recorded.parent}", robot)
 
 
 @pytest.mark.e2e

@@ -36,7 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--policy",
         default=defaults.policy,
-        help=f"{', '.join(policies())}, a checkpoint folder, ws://host:port or replay:FILE.npz (default: %(default)s)",
+        help=f"{', '.join(policies())}, a checkpoint folder, ws://host:port or replay:FILE (default: %(default)s)",
     )
     parser.add_argument("--robot", default=defaults.robot, choices=VERSIONS, help="default: %(default)s")
     parser.add_argument(

@@ -1,13 +1,14 @@
-"""A checkpoint folder as a policy: onnxruntime and numpy, no torch."""
+"""A checkpoint folder as a policy: onnxruntime and numpy, no torch. And a training run, which needs it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from bytemini_core.types import ActionChunk, Observation, PolicyMetadata, TaskStatus
@@ -22,6 +23,23 @@ FORMAT = "gr3-policy/1"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Rows = NDArray[np.float32]
+
+
+class Graph(Protocol):
+    """One of the two networks, as onnxruntime calls it."""
+
+    def run(self, outputs: None, feed: Mapping[str, Any]) -> Sequence[Any]:
+        """Its outputs, in the order in which it names them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What computes: pictures and words to the KV cache, noise to actions; `provider`: on what."""
+
+    provider: str
+    prefix: Graph
+    denoise: Graph
 
 
 class CheckpointError(ValueError):
@@ -40,7 +58,8 @@ def load_policy(
     """Load a checkpoint.
 
     Args:
-        folder: holds policy.json, tokenizer.json, prefix.onnx and denoise.onnx.
+        folder: holds policy.json, tokenizer.json, prefix.onnx and denoise.onnx; or a training run, which torch then
+            computes.
         robot: the robot it shall drive; None for the one it was trained with.
         threads: CPU threads of one inference.
         provider: "cpu", "cuda", or "auto" for cuda where there is one.
@@ -50,7 +69,22 @@ def load_policy(
     Raises:
         CheckpointError: something is missing, damaged, or does not fit the robot; says what.
     """
-    return Gr3Policy(Path(folder), robot, threads, provider, seed, name)
+    folder = Path(folder)
+    if provider not in ("auto", *PROVIDERS):
+        raise CheckpointError(f"the provider is {provider!r}, expected auto, {' or '.join(PROVIDERS)}")
+    if (folder / "last.pt").is_file() and not (folder / "policy.json").is_file():
+        try:
+            from gr3.running import as_policy
+        except ModuleNotFoundError as error:
+            raise CheckpointError(
+                f"{folder} is a training run, which needs {error.name} to run: ./bytemini export makes a checkpoint of "
+                "it that does not, or .venv/bin/pip install -r requirements/train.txt"
+            ) from None
+        policy, text, networks = as_policy(folder, threads, provider)
+    else:
+        policy, text = _read(folder), _tokenizer(folder)
+        networks = _sessions(folder, threads, provider)
+    return Gr3Policy(folder, policy, text, networks, robot, threads, seed, name)
 
 
 class Gr3Policy:
@@ -61,24 +95,31 @@ class Gr3Policy:
     thread-safe.
 
     Attributes:
-        provider: the onnxruntime provider in use.
+        provider: what computes: an onnxruntime provider, or torch and its device.
         timings: milliseconds of the last call: "preprocess", "prefix", "denoise".
     """
 
     def __init__(
-        self, folder: Path, robot: RobotModel | None, threads: int, provider: str, seed: int, name: str | None
+        self,
+        folder: Path,
+        policy: Mapping[str, Any],
+        text: Text,
+        networks: Networks,
+        robot: RobotModel | None,
+        threads: int,
+        seed: int,
+        name: str | None,
     ) -> None:
-        policy = _read(folder)
         self._robot = robot or load_robot(policy["robot"])
         self._codec = ChunkCodec(self._robot)
         _check_robot(policy, self._codec.layout, folder)
-        self._text = _tokenizer(folder)
+        self._text, self._networks = text, networks
+        self.provider = networks.provider
         self._views = {camera: View(tuple(v["crop"]), tuple(v["size"])) for camera, v in policy["views"].items()}
         self._size = tuple(policy["image_size"])
         self._length = int(policy["text_length"])
         self._has_status = bool(policy["task_status"])
         self._norm = {key: np.asarray(value, dtype=np.float32) for key, value in policy["normalisation"].items()}
-        self.provider, self._prefix, self._denoise = _sessions(folder, threads, provider)
         self._horizon = int(policy["horizon"])
         layout = self._codec.layout
         self._shape = (self._horizon, len(layout.columns))
@@ -104,7 +145,7 @@ class Gr3Policy:
             image_size=(self._size[0], self._size[1]),
             extra={
                 "task_status": self._has_status,
-                "provider": self.provider,
+                "provider": networks.provider,
                 "threads": threads,
                 "precision": policy["precision"],
                 "parameters": policy["parameters"],
@@ -171,9 +212,9 @@ class Gr3Policy:
                 given[i, : len(rows)] = True
         noise = np.stack([self._filled(x) for x in noises])
         prepared = time.perf_counter()
-        keys, values, seen = self._prefix.run(None, feed)
+        keys, values, seen = self._networks.prefix.run(None, feed)
         read = time.perf_counter()
-        (actions,) = self._denoise.run(
+        (actions,) = self._networks.denoise.run(
             None,
             {
                 "keys": keys,
@@ -290,7 +331,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return policy
 
 
-def _check_robot(policy: dict[str, Any], layout: ActionLayout, folder: Path) -> None:
+def _check_robot(policy: Mapping[str, Any], layout: ActionLayout, folder: Path) -> None:
     """Names and their order, never only their number."""
     for key, wanted in (
         ("policy_columns", layout.policy),
@@ -319,11 +360,9 @@ def _tokenizer(folder: Path) -> Text:
         raise CheckpointError(str(error)) from None
 
 
-def _sessions(folder: Path, threads: int, provider: str) -> tuple[str, Any, Any]:
+def _sessions(folder: Path, threads: int, provider: str) -> Networks:
     import onnxruntime
 
-    if provider not in ("auto", *PROVIDERS):
-        raise CheckpointError(f"the provider is {provider!r}, expected auto, {' or '.join(PROVIDERS)}")
     available = onnxruntime.get_available_providers()
     chosen = PROVIDERS[
         "cuda" if provider == "auto" and PROVIDERS["cuda"] in available else provider if provider != "auto" else "cpu"
@@ -344,4 +383,4 @@ def _sessions(folder: Path, threads: int, provider: str) -> tuple[str, Any, Any]
             sessions.append(onnxruntime.InferenceSession(str(folder / name), options, providers=[chosen]))
         except Exception as error:  # onnxruntime's own classes share no public base
             raise CheckpointError(f"{folder / name} does not load: {error}") from None
-    return sessions[0].get_providers()[0], sessions[0], sessions[1]
+    return Networks(sessions[0].get_providers()[0], *sessions)

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from bytemini_core.errors import UserError
 if TYPE_CHECKING:
     from gr3.model import GR3
 
-FORMAT = "gr3-policy/1"
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """Largest difference to torch (normalised units) that an export may have."""
 
@@ -70,21 +68,11 @@ def export_run(run: Path, folder: Path, name: str, live: bool = False, half: boo
     Raises:
         ValueError: the folder is no run, or the export differs from torch.
     """
-    import torch
+    from gr3.running import read_run
 
-    from gr3.text import Text
-    from gr3.train import build
-
-    for file in ("training.json", "tokenizer.json", "last.pt"):
-        if not (run / file).is_file():
-            raise ValueError(f"{run} has no {file}: it is no training run, or nothing has been saved yet")
-    record = json.loads((run / "training.json").read_text(encoding="utf-8"))
-    text = Text.load(run / "tokenizer.json")
-    model = build(record, text)
-    saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["model" if live else "average"])
-    about = {**record, "steps_done": int(saved["step"])}
-    return write(model, text, record, folder, name, about, half, noise)
+    trained = read_run(run, live)
+    about = {**trained.record, "steps_done": trained.steps}
+    return write(trained.model, trained.text, trained.record, folder, name, about, half, noise)
 
 
 def export_random(folder: Path, name: str = "gr3-random") -> float:
@@ -133,6 +121,8 @@ def write(
     Raises:
         ValueError: the exported graphs differ from torch by more than `TOLERANCE`.
     """
+    from gr3.running import description
+
     model.eval()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
@@ -147,28 +137,7 @@ def write(
                 f"{TOLERANCE[precision]:g}: nothing was written"
             )
         text.save(new / "tokenizer.json")
-        config = model.config
-        policy = {
-            "format": FORMAT,
-            "name": name,
-            "robot": record["robot"],
-            "columns": list(record["columns"]),
-            "policy_columns": list(record["columns"])[: list(record["columns"]).index("left_hand/x")],
-            "state_names": list(record["state_names"]),
-            "horizon": config.action.horizon,
-            "dt": 0.1,
-            "cameras": list(config.cameras),
-            "image_size": [224, 224],
-            "views": {camera: asdict(view) for camera, view in config.views.items()},
-            "text_length": config.text_length,
-            "task_status": config.action.task_status,
-            "normalisation": record["normalisation"],
-            "steps": 5,
-            "noise": noise,
-            "precision": precision,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "difference_to_torch": difference,
-        }
+        policy = {**description(model, record, name, precision, noise), "difference_to_torch": difference}
         policy["digests"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(new.iterdir())}
         (new / "policy.json").write_text(json.dumps(policy, indent=1), encoding="utf-8")
         about = {key: value for key, value in about.items() if key != "normalisation"}
@@ -177,49 +146,6 @@ def write(
             shutil.rmtree(folder)
         new.rename(folder)
     return difference
-
-
-def _wrappers(model: GR3) -> tuple[Any, Any]:
-    import torch
-    from torch import Tensor, nn
-
-    from gr3.model import Prefix
-
-    class PrefixGraph(nn.Module):
-        """Pictures and text to the latter half's keys and values."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, text: Tensor, text_mask: Tensor, *images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            prefix = self.model.prefix(list(images), text, text_mask)
-            keys = torch.stack([k for k, _ in prefix.cache], dim=1)
-            values = torch.stack([v for _, v in prefix.cache], dim=1)
-            return keys, values, prefix.seen
-
-    class DenoiseGraph(nn.Module):
-        """All Euler steps."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(
-            self,
-            keys: Tensor,
-            values: Tensor,
-            seen: Tensor,
-            state: Tensor,
-            noise: Tensor,
-            committed: Tensor,
-            committed_mask: Tensor,
-        ) -> Tensor:
-            cache = list(zip(keys.unbind(1), values.unbind(1), strict=True))
-            actions: Tensor = self.model.sample(Prefix(cache, seen), state, noise, committed, committed_mask)
-            return actions
-
-    return PrefixGraph().eval(), DenoiseGraph().eval()
 
 
 def example(model: GR3, batch: int, seed: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -244,7 +170,9 @@ def graphs(model: GR3, folder: Path, half: bool = False) -> None:
     """Write prefix.onnx and denoise.onnx; the batch is dynamic in both."""
     import torch
 
-    prefix, denoise = _wrappers(model)
+    from gr3.running import DENOISE_INPUTS, PREFIX_INPUTS, PREFIX_OUTPUTS, DenoiseGraph, PrefixGraph
+
+    prefix, denoise = PrefixGraph(model).eval(), DenoiseGraph(model).eval()
     first, second = example(model, 3)
     images = [f"image_{camera}" for camera in model.config.cameras]
     with torch.no_grad():
@@ -254,14 +182,14 @@ def graphs(model: GR3, folder: Path, half: bool = False) -> None:
         (
             prefix,
             first,
-            ["text", "text_mask", *images],
-            ["keys", "values", "seen"],
+            [*PREFIX_INPUTS, *images],
+            [*PREFIX_OUTPUTS],
             "prefix.onnx",
         ),
         (
             denoise,
             (*memory, *second),
-            ["keys", "values", "seen", "state", "noise", "committed", "committed_mask"],
+            [*DENOISE_INPUTS],
             ["actions"],
             "denoise.onnx",
         ),
@@ -324,11 +252,13 @@ def compare(model: GR3, folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> float
     import onnxruntime
     import torch
 
+    from gr3.running import DenoiseGraph, PrefixGraph
+
     sessions = [
         onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
         for file in ("prefix.onnx", "denoise.onnx")
     ]
-    prefix, denoise = _wrappers(model)
+    prefix, denoise = PrefixGraph(model).eval(), DenoiseGraph(model).eval()
     worst = 0.0
     for seed in seeds:
         first, second = example(model, 1 + seed % 3, seed)

@@ -9,9 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bytemini_core.errors import UserError
+from bytemini_core.types import Observation, RobotState
+from gr3.deploy import CheckpointError, load_policy
+from gr3.export import export_run
+from gr3.views import TINY_VIEWS
 
 from gr3 import train
 
@@ -67,6 +72,32 @@ def test_in_the_last_stage_only_the_dit_learns(data, tmp_path):
         assert torch.equal(after["model"][name], old), name
     assert any(not torch.equal(after["model"][name], before[name]) for name in before if name.startswith("dit."))
     assert {row["next_token"] for row in rows(out)[2:]} == {"nan"}
+
+
+@pytest.mark.usefixtures("toyed")
+def test_a_run_drives_as_its_export_does(data, tmp_path, robot):
+    """Torch, without an export, and onnxruntime."""
+    out = tmp_path / "out"
+    train.main(["--data", str(data), "--out", str(out), *SMALL, "--steps", "2"])
+    saved = torch.load(out / "last.pt", weights_only=True)
+    generator = torch.Generator().manual_seed(1)
+    for weight in saved["average"].values():  # what training begins at zero would hide the rest
+        if weight.is_floating_point():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    torch.save(saved, out / "last.pt")
+    export_run(out, tmp_path / "checkpoint", "toy")
+    rng, n = np.random.default_rng(0), len(robot.joint_names)
+    state = RobotState(0, tuple(robot.joint_names), robot.home, np.zeros(n), np.zeros(n))
+    images = {name: rng.integers(0, 256, (224, 224, 3), dtype=np.uint8) for name in TINY_VIEWS}
+    observation = Observation(0, "put the apple into the bowl", state, images)
+    run, exported = load_policy(out, robot, seed=3), load_policy(tmp_path / "checkpoint", robot, seed=3)
+    assert run.metadata.extra["provider"].startswith("torch")
+    first, second = run.infer(observation), exported.infer(observation)
+    np.testing.assert_allclose(first.values, second.values, atol=1e-4)
+    assert np.abs(first.values - robot.home[0]).max() > 0.01
+    (out / "last.pt").write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_policy(out, robot)
 
 
 @pytest.mark.slow

@@ -2,10 +2,10 @@
 
 - a name: packages offer policies as entry points of the group `bytemini.policies`, a callable `make(robot, seed) ->
   Policy`, so that this package serves policies without knowing any of them;
-- `/path/to/checkpoint`: a folder that `gr3.deploy` reads (ONNX, no torch);
+- `/path/to/checkpoint`: a folder that `gr3.deploy` reads: ONNX without torch, or a training run with it;
 - `ws://host:port`: a server of the openpi protocol, `ws://host:port#map.yaml` one that is not ours
   (`gr3_policy_node.keymap`);
-- `replay:FILE`: an episode that a rollout recorded.
+- `replay:FILE.npz`: an episode that a rollout recorded; `replay:FOLDER#7`: one of a LeRobotDataset.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from bytemini_core.types import Policy
 from bytemini_description.robot import RobotModel
+
+from gr3_policy_node.replay import is_recording, load_replay
 
 GROUP = "bytemini.policies"
 
@@ -42,10 +44,14 @@ def policy_choice(text: str) -> str:
     """
     if text in policies() or text.startswith(("ws://", "wss://")):
         return text
-    path = Path(text.removeprefix(REPLAY)).expanduser()
+    path = Path(text).expanduser()
     if text.startswith(REPLAY):
-        if not path.is_file():
-            raise ValueError(f"there is no recording {path}: './bytemini rollout' writes episode-000.npz")
+        recording = text.removeprefix(REPLAY)
+        if not is_recording(recording):
+            raise ValueError(
+                f"there is no recording {recording}: './bytemini rollout' writes episode-000.npz, './bytemini record' "
+                "datasets"
+            )
         return text
     if text and path.is_dir():
         return text
@@ -54,9 +60,7 @@ def policy_choice(text: str) -> str:
     near = difflib.get_close_matches(text, policies(), n=1)
     known = ", ".join(policies()) or "one to be installed (./bytemini setup)"
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(
-        f"policy is {text!r}{hint}, expected {known}, a checkpoint folder, ws://host:port or {REPLAY}FILE.npz"
-    )
+    raise ValueError(f"policy is {text!r}{hint}, expected {known}, a checkpoint folder, ws://host:port or {REPLAY}FILE")
 
 
 def load_policy(choice: str, robot: RobotModel, seed: int = 0, provider: str = "auto") -> Policy:
@@ -82,9 +86,7 @@ def load_policy(choice: str, robot: RobotModel, seed: int = 0, provider: str = "
         remote: Policy = connect(choice, robot, os.environ.get(TOKEN_VARIABLE, ""))
         return remote
     if choice.startswith(REPLAY):
-        from gr3_policy_node.replay import load_replay
-
-        replay: Policy = load_replay(Path(choice.removeprefix(REPLAY)).expanduser(), robot)
+        replay: Policy = load_replay(choice.removeprefix(REPLAY), robot)
         return replay
     try:
         from gr3.deploy import load_policy as load_checkpoint

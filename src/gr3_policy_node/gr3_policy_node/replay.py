@@ -1,4 +1,7 @@
-"""A recorded episode as a policy: what a rollout kept in `episode-*.npz`, once more.
+"""A recorded episode as a policy: what a rollout or a dataset kept, once more.
+
+Who records says how it is read: packages offer readers as entry points of the group `bytemini.recordings`, a callable
+`read(path, episode) -> Recording`, so that this package plays recordings without knowing their files.
 
 It needs no network and no model, so that a robot, a bench or a server can be tried dry. The joints go where they were
 commanded, at the same time after the start; the base drives the recorded way from where it stands. It looks at nothing:
@@ -7,10 +10,12 @@ what lies elsewhere than it lay is missed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
-from bytemini_core.types import NANOSECONDS, ActionChunk, Array, Mode, Observation, PolicyMetadata, TaskStatus
+from bytemini_core.types import NANOSECONDS, ActionChunk, Array, Observation, PolicyMetadata, TaskStatus
 from bytemini_description.robot import RobotModel
 from numpy.typing import NDArray
 
@@ -22,34 +27,38 @@ DT = 0.1
 START = 0.2
 """How far (rad) an arm's joint may be from the recording's first posture, for the robot not to leap."""
 
-MODES = tuple(Mode)
+GROUP = "bytemini.recordings"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What an episode's policy did.
+
+    Attributes:
+        name: what it is called.
+        names: of the n joints.
+        stamp: (T,) nanoseconds, increasing.
+        command: (T, n) commanded positions, rad or m.
+        base: (T, 3) x, y, yaw in odom, m and rad.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    stamp: NDArray[np.int64]
+    command: Array
+    base: Array
 
 
 class ReplayPolicy:
     """Plays a recording. A `Policy` (bytemini_core.types)."""
 
-    def __init__(
-        self,
-        name: str,
-        robot: RobotModel,
-        names: tuple[str, ...],
-        stamp: NDArray[np.int64],
-        command: Array,
-        base: Array,
-    ) -> None:
+    def __init__(self, robot: RobotModel, recording: Recording) -> None:
         """Take a recording.
-
-        Args:
-            name: of the recording.
-            robot: that plays it.
-            names: of the joints.
-            stamp: (T,) nanoseconds, increasing.
-            command: (T, len(names)) commanded positions.
-            base: (T, 3) x, y, yaw in odom.
 
         Raises:
             ValueError: it has not the robot's joints, or is too short.
         """
+        name, names, stamp = recording.name, recording.names, recording.stamp
         self.metadata = PolicyMetadata(name, robot.policy_columns, HORIZON, DT, extra={"scripted": True})
         joints = [column for column in robot.policy_columns if not column.startswith("base/")]
         if missing := [joint for joint in joints if joint not in names]:
@@ -61,9 +70,8 @@ class ReplayPolicy:
         self._joints = tuple(joints)
         self._arms = tuple(joint for joint in joints if "gripper" not in joint)
         self._time = (stamp - stamp[0]) / NANOSECONDS
-        self._values = command[:, [names.index(joint) for joint in joints]]
-        yaw = np.unwrap(base[:, 2])
-        self._base = np.column_stack([base[:, :2], yaw])
+        self._values = recording.command[:, [names.index(joint) for joint in joints]]
+        self._base = np.column_stack([recording.base[:, :2], np.unwrap(recording.base[:, 2])])
         self._start: tuple[int, Array] | None = None
 
     def reset(self) -> None:
@@ -120,22 +128,31 @@ class ReplayPolicy:
                 )
 
 
-def load_replay(path: Path, robot: RobotModel) -> ReplayPolicy:
-    """The episode that a rollout wrote.
+def load_replay(where: str, robot: RobotModel) -> ReplayPolicy:
+    """What a rollout or a dataset recorded.
+
+    Args:
+        where: `FILE.npz` of a rollout, or `FOLDER` of a LeRobotDataset, whose first episode it is, or `FOLDER#7`.
+        robot: that plays it.
 
     Raises:
-        ValueError: it cannot be read, or is not this robot's.
+        ValueError: it is not there, cannot be read, or is not this robot's.
     """
-    try:
-        # Not declared as a dependency: the simulator, which records, itself stands on this package.
-        from bytemini_sim.results.trajectory import Trajectory
-    except ModuleNotFoundError as error:
-        raise ValueError(f"recordings need the Python module {error.name!r}: run ./bytemini setup") from None
-    try:
-        episode = Trajectory.load(path)
-    except OSError as error:
-        raise ValueError(f"recording {path} cannot be read: {error.strerror or error}") from None
-    driving = episode.mode == MODES.index(Mode.POLICY)
-    return ReplayPolicy(
-        path.name, robot, episode.names, episode.stamp[driving], episode.command[driving], episode.base_pose[driving]
-    )
+    path, episode = _place(where)
+    kind = "dataset" if path.is_dir() else "rollout"
+    for entry in entry_points(group=GROUP, name=kind):
+        recording: Recording = entry.load()(path, episode)
+        return ReplayPolicy(robot, recording)
+    raise ValueError(f"nothing here reads the recording of a {kind}: run ./bytemini setup")
+
+
+def is_recording(where: str) -> bool:
+    """Whether there is a file or folder for `load_replay` to try."""
+    return _place(where)[0].exists()
+
+
+def _place(where: str) -> tuple[Path, int]:
+    path, mark, number = where.rpartition("#")
+    if mark and number.isdecimal():
+        return Path(path).expanduser(), int(number)
+    return Path(where).expanduser(), 0

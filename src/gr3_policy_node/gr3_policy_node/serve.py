@@ -28,9 +28,7 @@ def main(argv: Sequence[str]) -> int:
         epilog=f"Clients bring 'Authorization: Api-Key TOKEN' where {TOKEN_VARIABLE} is set in this environment. "
         "GET /healthz answers OK.",
     )
-    parser.add_argument(
-        "policy", help=f"{', '.join(policies())}, a checkpoint folder, ws://host:port or replay:episode-000.npz"
-    )
+    parser.add_argument("policy", help=f"{', '.join(policies())}, a checkpoint folder, ws://host:port or replay:FILE")
     parser.add_argument("--robot", default="v1", choices=VERSIONS, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of what is random in the policy (default: %(default)s)")
     parser.add_argument("--provider", default="auto", choices=PROVIDERS, help="what computes it (default: %(default)s)")

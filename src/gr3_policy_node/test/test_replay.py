@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bytemini_core.types import NANOSECONDS, Mode, Observation, RobotState, TaskStatus
 from gr3_policy_node.backends import load_policy
-from gr3_policy_node.replay import ReplayPolicy
+from gr3_policy_node.replay import Recording, ReplayPolicy
 
 trajectory = pytest.importorskip("bytemini_sim.results.trajectory", reason="the simulator, which records, is missing")
 
@@ -24,7 +24,7 @@ def recording(robot):
 
 @pytest.fixture
 def policy(robot, recording):
-    return ReplayPolicy("test", robot, robot.joint_names, *recording)
+    return ReplayPolicy(robot, Recording("test", robot.joint_names, *recording))
 
 
 def observe(robot, seconds, position=None, base=(0.0, 0.0, 0.0)):
@@ -82,9 +82,9 @@ def test_a_robot_that_stands_elsewhere_is_not_thrown_there(policy, robot):
 def test_other_robots_and_empty_recordings_are_refused(robot, recording):
     names = tuple(name.replace("elbow", "knee") for name in robot.joint_names)
     with pytest.raises(ValueError, match="has no left_elbow_joint, right_elbow_joint"):
-        ReplayPolicy("test", robot, names, *recording)
+        ReplayPolicy(robot, Recording("test", names, *recording))
     with pytest.raises(ValueError, match="expected 2 or more"):
-        ReplayPolicy("test", robot, robot.joint_names, *(array[:1] for array in recording))
+        ReplayPolicy(robot, Recording("test", robot.joint_names, *(array[:1] for array in recording)))
 
 
 def test_the_file_of_a_rollout(robot, recording, tmp_path):
@@ -106,6 +106,8 @@ def test_the_file_of_a_rollout(robot, recording, tmp_path):
     dataclasses.replace(episode, mode=mode * 0).save(path)
     with pytest.raises(ValueError, match="has 0 instants in which the policy drove"):
         load_policy(f"replay:{path}", robot)
+    with pytest.raises(ValueError, match="holds one episode, 3 was asked for"):
+        load_policy(f"replay:{path}#3", robot)
     path.write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"episode-000\.npz"):
         load_policy(f"replay:{path}", robot)
