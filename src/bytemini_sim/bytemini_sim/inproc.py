@@ -14,7 +14,6 @@ from bytemini_core.types import (
     CAMERAS,
     NANOSECONDS,
     OBSERVATION_PERIOD,
-    ActionChunk,
     Mode,
     Observation,
     Policy,
@@ -23,6 +22,7 @@ from bytemini_core.types import (
 )
 from bytemini_description.robot import RobotModel, load_robot
 from gr3_policy_node.backends import load_policy
+from gr3_policy_node.pace import Pace
 from gr3_policy_node.session import AGREEMENT, TaskSession, Verdict
 from gr3_policy_node.worker import empty_chunk, row_status
 from trajectory_optimizer.interface import ChunkOptimizer
@@ -124,6 +124,7 @@ class InprocRunner:
         controller.request_mode(Mode.POLICY)
         schedule = ChunkSchedule(OBSERVATION_PERIOD, self.options.latency)
         session = TaskSession(scene.instruction, 0, scene.time_limit, AGREEMENT)
+        pace = Pace(policy, session, time.perf_counter)
         log = TrajectoryLog(robot.joint_names)
         frames: list[Frame] = []
         period = round(OBSERVATION_PERIOD * NANOSECONDS)
@@ -132,7 +133,6 @@ class InprocRunner:
         last_word = TaskStatus.ONGOING
         end: int | None = None
         upcoming: WholeBodyReference | None = None
-        inference = 0.0
         word_at: float | None = None
         success_at: float | None = None
         started = time.perf_counter()
@@ -148,13 +148,13 @@ class InprocRunner:
                 images = world.images() if self.options.cameras else {}
                 if verdict is None:
                     observation = Observation(now, scene.instruction, state, images, world.scene_state())
-                    begun = time.perf_counter()
-                    chunk = _stamped(policy.infer(observation), session)
-                    inference += time.perf_counter() - begun
-                    verdict = session.judge(chunk)
+                    if pace.due(now):
+                        chunk, verdict = pace.ask(observation)
+                        last_word = row_status(chunk)[0]
+                        phase = getattr(policy, "phase", "")
+                    else:
+                        chunk = pace.go_on(observation)
                     status, confidence = row_status(chunk)
-                    last_word = status
-                    phase = getattr(policy, "phase", "")
                 else:
                     chunk = empty_chunk(Observation(now, "", state), policy)
                 schedule.add(chunk)
@@ -204,7 +204,7 @@ class InprocRunner:
             final_poses={name: np.array(pose) for name, pose in score.final_poses.items()},
             frames=frames,
             verdict=verdict.message,
-            inference_ms=1000.0 * inference / max(session.chunks, 1),
+            inference_ms=1000.0 * session.inference_time / max(session.chunks, 1),
             score=score,
             ended=verdict.status,
             word_at=word_at,
@@ -212,18 +212,3 @@ class InprocRunner:
             group=scene.group,
             valid=scene.valid,
         )
-
-
-def _stamped(chunk: ActionChunk, session: TaskSession) -> ActionChunk:
-    """The chunk as it would be on the wire: numbered within its task."""
-    return ActionChunk(
-        chunk.stamp,
-        session.chunks,
-        chunk.names,
-        chunk.dt,
-        chunk.values,
-        chunk.task_status,
-        chunk.confidence,
-        session.instruction,
-        chunk.policy,
-    )

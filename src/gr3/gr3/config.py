@@ -75,7 +75,7 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     action: ActionConfig = field(default_factory=ActionConfig)
     views: Mapping[str, View] = field(default_factory=lambda: dict(FULL_VIEWS))
-    text_length: int = 32
+    text_length: int = 48
     columns: int = 38
     state: int = 37
 
@@ -159,7 +159,7 @@ def tiny(vocabulary: int) -> ModelConfig:
         ),
         action=ActionConfig(hidden=192, intermediate=640),
         views=dict(TINY_VIEWS),
-        text_length=20,
+        text_length=32,
     )
 
 
@@ -177,5 +177,5 @@ def toy(
         ),
         action=ActionConfig(hidden=24, intermediate=32, horizon=4, norm=norm, task_status=task_status),
         views=views or {"head": view, "left_wrist": view, "right_wrist": view},
-        text_length=5,
+        text_length=20,
     )

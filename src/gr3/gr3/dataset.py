@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gr3 import talk
 from gr3.layout import ActionLayout
-from gr3.text import ABSENT, Text
+from gr3.text import WHERE, Text
 
 IGNORE = -100
 _STD_FLOOR = 1e-3
@@ -56,9 +56,9 @@ class Batch:
     """What the model is trained on in one step, of B samples of which the first R are of a robot's trajectory.
 
     `images`: per camera (B, H, W, 3) uint8. `text`, `text_mask`: (B, length). `state`: (R, state) and `actions`:
-    (R, k, columns), both normalised. `weight`: (R, columns). `segments`, `labels`: (B, N, Q) conversations. After an
-    instruction `text` holds what the model should say to it, and `text_labels` (B, length) asks for that. `names`
-    (B, picture tokens, vocabulary): the words for what each token of the pictures shows, zero where that is not clear.
+    (R, k, columns), both normalised. `weight`: (R, columns). `segments`, `labels`: (B, N, Q) conversations.
+    `text_labels` (B, length): what the instructions' slots are to say (`Text.blur`). `names` (B, picture tokens,
+    vocabulary): the words for what each token of the pictures shows, zero where that is not clear.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -216,6 +216,7 @@ class Source:
                 self._weight[i] = mixture.base
         self._weight[layout.hands] = mixture.hands
         self._weight[layout.status] = mixture.status
+        self._nothing = np.full(len(text.ids(WHERE)), IGNORE, dtype=np.int64)
         self.last = len(demos)
 
     def hold_out(self, shards: int) -> None:
@@ -245,22 +246,20 @@ class Source:
         state = (demos.take("state", frames) - self._norm.state_mean) / self._norm.state_std
         actions = demos.take("actions", frames)
         weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
-        told: list[talk.Talk] = []
+        told: list[tuple[str, NDArray[np.int64]]] = []
         for i, frame in enumerate(frames):
             episode = demos.episodes[demos.episode_index[frame]]
             words, kind = episode["instruction"], episode.get("kind", "robot")
             # Where it is not known what is there, no instruction is known to be impossible.
             if kind == "robot" and episode["things"] and rng.random() < mixture.invalid:
-                words, kind = self.impossible(episode, rng), "invalid"
+                (words, *named), kind = self.impossible(episode, rng), "invalid"
+            else:
+                named = [episode[key] for key in ("target", "destination")]
             if kind == "invalid":
                 actions[i, :, self.layout.status] = -1.0
             weight[i] = self.layout.supervised(kind) * self._weight
-            answer = ""
-            if kind == "invalid":
-                answer = ABSENT
-            elif kind == "robot" and episode["things"]:
-                answer = talk.plan(scenes[i], episode["target"], episode["destination"]).answer
-            told.append(talk.Talk(words, answer))
+            known = kind in ("robot", "invalid") and bool(episode["things"])
+            told.append((words, self._places(scenes[i], *named) if known else self._nothing))
         actions = (actions - self._norm.action_mean) / self._norm.action_std
         if self.stills is not None and mixture.stills:
             frames = rng.integers(len(self.stills), size=mixture.stills)
@@ -308,27 +307,31 @@ class Source:
         names /= np.maximum(names.sum(-1, keepdims=True), 1e-6)
         return names
 
-    def _asked_of(self, scene: talk.Scene, rng: np.random.Generator) -> talk.Talk:
+    def _asked_of(self, scene: talk.Scene, rng: np.random.Generator) -> tuple[str, NDArray[np.int64]]:
         """An instruction for a still scene, worded as any: where are the things, or is one not there."""
         present = [str(t["name"]) for t in scene.things if not t["container"]]
         into = [str(t["name"]) for t in scene.things if t["container"]]
         names = self.objects if rng.random() < 0.3 or not present else present
         target = str(rng.choice(names))
         if not into or talk.is_ambiguous(scene, target):
-            return talk.Talk("describe", "")
+            return "describe", self._nothing
         words = str(rng.choice(TRAINING_WORDINGS)).format(target=target, into=into[0])
-        known = scene.find(target) is not None
-        return talk.Talk(words, talk.plan(scene, target, into[0]).answer if known else ABSENT)
+        return words, self._places(scene, target, into[0])
 
-    def _told(self, talks: Sequence[talk.Talk]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-        """Instructions and what is to be said to them: token ids, which are the instruction's, labels."""
-        tokens = [self.text.instruction(item.question, self._length) for item in talks]
+    def _places(self, scene: talk.Scene, target: str, destination: str) -> NDArray[np.int64]:
+        """Labels of the slots of an instruction about two things, each of which may not be there."""
+        return self.text.located(talk.whereabouts(scene, scene.find(target), scene.find(destination)))
+
+    def _told(
+        self, told: Sequence[tuple[str, NDArray[np.int64]]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Instructions and what their slots are to say: token ids, which are no padding, labels."""
+        tokens = [self.text.instruction(words, self._length) for words, _ in told]
         text, mask = np.stack([ids for ids, _ in tokens]), np.stack([m for _, m in tokens])
         labels = np.full_like(text, IGNORE)
-        for i, item in enumerate(talks):
-            begin = int(mask[i].sum())
-            ids = (*self.text.ids(item.answer), self.text.end)[: self._length - begin] if item.answer else ()
-            text[i, begin : begin + len(ids)] = labels[i, begin : begin + len(ids)] = ids
+        for i, (_, places) in enumerate(told):
+            end = int(mask[i].sum())
+            labels[i, end - len(places) : end] = places
         return text, mask, labels
 
     def _parts(
@@ -366,14 +369,16 @@ class Source:
         segment[: len(ids)] = ids
         label[len(question) : len(ids)] = ids[len(question) :]
 
-    def impossible(self, episode: Mapping[str, Any], rng: np.random.Generator) -> str:
-        """An instruction that speaks of what is not there."""
+    def impossible(self, episode: Mapping[str, Any], rng: np.random.Generator) -> tuple[str, str, str]:
+        """An instruction that speaks of what is not there, and what it says to bring where."""
         present = {thing["name"] for thing in episode["things"]}
         missing = [name for name in self.objects if name not in present]
         elsewhere = [name for name in self.containers if name not in present]
         if elsewhere and rng.random() < 0.25:
-            return f"put the {episode['target']} into the {rng.choice(elsewhere)}"
-        return f"put the {rng.choice(missing)} into the {episode['destination']}"
+            target, destination = str(episode["target"]), str(rng.choice(elsewhere))
+        else:
+            target, destination = str(rng.choice(missing)), str(episode["destination"])
+        return f"put the {target} into the {destination}", target, destination
 
 
 def augment(pictures: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ So generation can be stopped and resumed at any time, by any number of processes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,9 +199,10 @@ class Demonstrator:
     """Runs the expert through the whole stack (trajectory optimiser, whole-body controller, physics) and records."""
 
     def __init__(self, recipe: Recipe, checkpoint: Path | None = None) -> None:
-        """`checkpoint`: of the policy that begins the episodes that are to be corrected."""
+        """`checkpoint`: of the policy that begins the episodes that are to be corrected; they keep its digest."""
         self.recipe = recipe
         self.policy = load_policy(checkpoint, threads=1) if checkpoint else None
+        self._digest = hashlib.sha256((checkpoint / "policy.json").read_bytes()).hexdigest() if checkpoint else ""
         self.robot: RobotModel = load_robot(recipe.robot)
         self.codec = ChunkCodec(self.robot)
         self.views = VIEWS[recipe.views]
@@ -246,9 +248,11 @@ class Demonstrator:
         period = round(DT * NANOSECONDS)
         frames: list[dict[str, Any]] = []
         finished, odd, upcoming = 0, int(rng.integers(2)), None
-        policy = self.policy if alone else None
+        policy, rows_at_once = self.policy if alone else None, 1
         if policy is not None:
             policy.reset()
+            rows_at_once = int(policy.metadata.extra["execute"])
+        begun = ChunkSchedule(rows_at_once * DT, _LATENCY)
         for_at_most = round((30.0 + alone) * NANOSECONDS)
         while world.time < for_at_most:
             now = world.time
@@ -261,7 +265,8 @@ class Demonstrator:
                 if policy is not None:
                     if now >= (alone + _PATIENCE) * NANOSECONDS:
                         break
-                    schedule.add(policy.infer(Observation(now, scene.instruction, state, world.images())))
+                    if now % (rows_at_once * period) == 0:
+                        begun.add(policy.infer(Observation(now, scene.instruction, state, world.images())))
                 else:
                     chunk = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
                     status = TaskStatus(int(chunk.task_status[0]))
@@ -277,14 +282,15 @@ class Demonstrator:
                         break
                     schedule.add(chunk)
             optimizer.observe(state)
-            for due in schedule.take(now) or ():
+            for due in (begun if policy is not None else schedule).take(now) or ():
                 optimizer.add_chunk(due, now)
             reference = upcoming or optimizer.sample(now)
             upcoming = optimizer.sample(now + world.physics.tick)
             world.step(controller.update(now / NANOSECONDS, state, reference).joint)
             scorer.update()
         success = finished > 0 and scorer.success
-        return (frames if success else []), {**described(scene), "success": success}
+        about = {**described(scene), "success": success}
+        return (frames if success else []), about | ({"begun_by": self._digest} if alone else {})
 
     def still(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A scene with the robot somewhere near home, before anything moves: for vision and language only."""

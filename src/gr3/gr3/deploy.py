@@ -19,7 +19,7 @@ from gr3.layout import ActionLayout, ChunkCodec
 from gr3.text import Text
 from gr3.views import View
 
-FORMAT = "gr3-policy/1"
+FORMAT = "gr3-policy/2"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Rows = NDArray[np.float32]
@@ -134,6 +134,9 @@ class Gr3Policy:
         noise = policy.get("noise", 1.0)
         if not isinstance(noise, int | float) or not 0.0 <= noise <= 1.0:
             raise CheckpointError(f"{folder}: the scale of the noise is {noise!r}, expected 0 to 1")
+        execute = policy.get("execute", 1)
+        if not isinstance(execute, int) or not 1 <= execute <= self._horizon:
+            raise CheckpointError(f"{folder}: {execute!r} rows are to be executed, expected 1 to {self._horizon}")
         self._rng, self._spread = np.random.default_rng(seed), np.float32(noise)
         self.timings: dict[str, float] = {}
         self._metadata = PolicyMetadata(
@@ -151,6 +154,7 @@ class Gr3Policy:
                 "parameters": policy["parameters"],
                 "noise_shape": list(self._shape),
                 "prefix": True,
+                "execute": execute,
             },
         )
         self.reset()

@@ -26,7 +26,7 @@ def flows(model: GR3, source: Source, norm: Normalisation, rng: np.random.Genera
     noise = torch.randn((len(frames), *actions.shape[1:]), generator=torch.Generator().manual_seed(0))
     found: dict[str, float] = {}
     for kind in kinds:
-        words = [e["instruction"] if kind == "asked" else source.impossible(e, rng) for e in episodes]
+        words = [e["instruction"] if kind == "asked" else source.impossible(e, rng)[0] for e in episodes]
         tokens = [source.text.instruction(w, model.config.text_length) for w in words]
         text = torch.from_numpy(np.stack([ids for ids, _ in tokens]))
         mask = torch.from_numpy(np.stack([m for _, m in tokens]))
@@ -88,3 +88,36 @@ def answers(model: GR3, source: Source) -> dict[str, float]:
                 at = int(np.argmax(first[i, j][bins]))
                 errors.append(abs((at + 0.5) / BINS - float(u)))
     return {"point_u": 100 * float(np.median(errors)), "present": float(np.mean(right))}
+
+
+def slots(model: GR3, source: Source) -> dict[str, float]:
+    """How well the slots of held-out instructions say where the target is: median error on the table, and in view."""
+    frames, episodes = source.held_out(192, np.random.default_rng(3))
+    if not all(e["things"] for e in episodes):
+        return {}
+    images = [torch.from_numpy(source.demos.take(name, frames)) for name in model.config.cameras]
+    points, places = source.demos.take("points", frames), source.demos.take("places", frames)
+    tokens = [source.text.instruction(e["instruction"], model.config.text_length) for e in episodes]
+    text, mask = (torch.from_numpy(np.stack(part)) for part in zip(*tokens, strict=True))
+    nothing = torch.full((len(frames), 1, 1), source.text.pad)
+    said = model.prefix_and_answers(images, text, mask, nothing)[1].said.float().numpy()
+    bins = [source.text.ids(f"<|{i}|>")[0] for i in range(BINS)]
+    wanted, found = [], []
+    for i, episode in enumerate(episodes):
+        n = len(episode["things"])
+        scene = talk.Scene(episode["things"], places[i, :n], points[i, :, :n])
+        wanted.append(talk.whereabouts(scene, scene.find(episode["target"]), scene.find(episode["destination"])))
+        end = int(mask[i].sum())
+        logits = said[i, end - len(wanted[-1]) : end][:, bins]
+        near = np.abs(np.arange(BINS) - logits.argmax(1)[:, None]) <= 3
+        weight = np.exp(logits - logits.max(1, keepdims=True)) * near
+        found.append((weight * (np.arange(BINS) + 0.5)).sum(1) / weight.sum(1) / BINS)
+    error = np.abs(np.array(found) - np.array(wanted))
+    size = 1000 * np.array([high - low for low, high in (*talk.WORKSPACE, talk.HEIGHTS)])
+    table = np.linalg.norm((error[:, 2:5] * size)[:, :2], axis=1)
+    hands = error[:, 7:11]
+    return {
+        "place_mm": float(np.nanmedian(table)),
+        "place_90_mm": float(np.nanquantile(table, 0.9)),
+        "wrist": float(np.nanmedian(hands)) if np.isfinite(hands).any() else float("nan"),
+    }

@@ -10,10 +10,13 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bytemini_core.errors import UserError
+
+from gr3.layout import HORIZON
 
 if TYPE_CHECKING:
     from gr3.model import GR3
@@ -36,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=1.0,
         help="scale of the initial noise in use: 1 draws one of the ways of doing a thing, 0 takes the middle one",
     )
+    parser.add_argument(
+        "--execute", type=int, default=1, help="rows of a chunk to execute before the next inference (default: 1)"
+    )
     parser.add_argument("--random", action="store_true", help="random weights of the tiny size, for tests (no run)")
     options = parser.parse_args(argv)
     if options.random == (options.run is not None):
@@ -44,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if not 0.0 <= options.noise <= 1.0:
         raise UserError(f"--noise is {options.noise}, expected 0 to 1")
+    if not 1 <= options.execute <= HORIZON:
+        raise UserError(f"--execute is {options.execute}, expected 1 to {HORIZON}")
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -52,9 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.random:
             difference = export_random(options.folder, options.name)
         else:
-            difference = export_run(
-                options.run, options.folder, options.name, options.live, options.half, options.noise
-            )
+            how = Use(options.half, options.noise, options.execute)
+            difference = export_run(options.run, options.folder, options.name, options.live, how)
     except ValueError as error:
         raise UserError(str(error)) from None
     size = sum(file.stat().st_size for file in options.folder.iterdir()) / 2**20
@@ -62,7 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export_run(run: Path, folder: Path, name: str, live: bool = False, half: bool = False, noise: float = 1.0) -> float:
+@dataclass(frozen=True)
+class Use:
+    """How a checkpoint is to be used.
+
+    `half`: float16; `noise`: scale of a task's initial noise; `execute`: rows of a chunk before the next inference.
+    """
+
+    half: bool = False
+    noise: float = 1.0
+    execute: int = 1
+
+
+AS_TRAINED = Use()
+
+
+def export_run(run: Path, folder: Path, name: str, live: bool = False, use: Use = AS_TRAINED) -> float:
     """Export the last save of a run; the largest difference to torch.
 
     Raises:
@@ -72,7 +94,7 @@ def export_run(run: Path, folder: Path, name: str, live: bool = False, half: boo
 
     trained = read_run(run, live)
     about = {**trained.record, "steps_done": trained.steps}
-    return write(trained.model, trained.text, trained.record, folder, name, about, half, noise)
+    return write(trained.model, trained.text, trained.record, folder, name, about, use)
 
 
 def export_random(folder: Path, name: str = "gr3-random") -> float:
@@ -113,10 +135,9 @@ def write(
     folder: Path,
     name: str,
     about: Mapping[str, Any],
-    half: bool = False,
-    noise: float = 1.0,
+    use: Use = AS_TRAINED,
 ) -> float:
-    """Write a checkpoint folder, all or nothing; the largest difference to torch. `noise`: scale of a task's noise.
+    """Write a checkpoint folder, all or nothing; the largest difference to torch.
 
     Raises:
         ValueError: the exported graphs differ from torch by more than `TOLERANCE`.
@@ -128,16 +149,17 @@ def write(
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         new = Path(place) / "checkpoint"
         new.mkdir()
-        graphs(model, new, half)
+        graphs(model, new, use.half)
         difference = compare(model, new)
-        precision = "float16" if half else "float32"
+        precision = "float16" if use.half else "float32"
         if not difference <= TOLERANCE[precision]:
             raise ValueError(
                 f"the exported graphs differ from torch by {difference:.3g}, expected at most "
                 f"{TOLERANCE[precision]:g}: nothing was written"
             )
         text.save(new / "tokenizer.json")
-        policy = {**description(model, record, name, precision, noise), "difference_to_torch": difference}
+        shown = description(model, record, name, precision, use.noise, use.execute)
+        policy = {**shown, "difference_to_torch": difference}
         policy["digests"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(new.iterdir())}
         (new / "policy.json").write_text(json.dumps(policy, indent=1), encoding="utf-8")
         about = {key: value for key, value in about.items() if key != "normalisation"}

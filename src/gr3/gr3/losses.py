@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gr3.dataset import Batch
-from gr3.model import GR3, Prefix, naming_loss, next_token_loss
+from gr3.model import GR3, Prefix, naming_loss, next_token_loss, said_loss
 from gr3.recipes import TrainConfig
 
 
@@ -23,7 +23,7 @@ def losses(
         text_labels = torch.from_numpy(batch.text_labels).to(device)
         prefix, answers = model.prefix_and_answers(images, text, mask, segments)
         found["next_token"] = next_token_loss(answers.answers, labels, blur)
-        found["instruction"] = next_token_loss(answers.said, text_labels, blur)
+        found["instruction"] = said_loss(answers.said, text_labels, blur)
         if batch.names.shape[1]:
             found["names"] = naming_loss(answers.names, torch.from_numpy(batch.names).to(device))
     else:

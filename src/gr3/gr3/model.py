@@ -229,9 +229,14 @@ def next_token_loss(logits: Tensor, labels: Tensor, blur: Tensor | None = None) 
     Args:
         logits: (..., Q, vocabulary).
         labels: (..., Q) the tokens themselves, `IGNORE` where not to be predicted.
-        blur: (vocabulary, vocabulary) per token, what is also nearly right (`Text.blur`).
+        blur: (labels, vocabulary) per label, what is also nearly right (`Text.blur`).
     """
-    logits, labels = logits[..., :-1, :].flatten(0, -2), labels[..., 1:].flatten()
+    return said_loss(logits[..., :-1, :], labels[..., 1:], blur)
+
+
+def said_loss(logits: Tensor, labels: Tensor, blur: Tensor | None = None) -> Tensor:
+    """Cross entropy of what is said at each token itself, not after it; see `next_token_loss`."""
+    logits, labels = logits.flatten(0, -2), labels.flatten()
     logits, labels = logits[labels != IGNORE].float(), labels[labels != IGNORE]
     if not len(labels):
         return logits.sum() * 0.0

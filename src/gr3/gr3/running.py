@@ -47,7 +47,9 @@ def read_run(folder: Path, live: bool = False) -> Run:
     return Run(model.eval(), text, record, int(saved["step"]))
 
 
-def description(model: GR3, record: Mapping[str, Any], name: str, precision: str, noise: float) -> dict[str, Any]:
+def description(
+    model: GR3, record: Mapping[str, Any], name: str, precision: str = "float32", noise: float = 1.0, execute: int = 1
+) -> dict[str, Any]:
     """What a policy's user must know of it: `policy.json` of a checkpoint, less the digests.
 
     Args:
@@ -56,6 +58,7 @@ def description(model: GR3, record: Mapping[str, Any], name: str, precision: str
         name: what the policy calls itself.
         precision: of its arithmetic.
         noise: scale of a task's initial noise.
+        execute: rows of a chunk to be executed before it is asked again.
     """
     config, columns = model.config, list(record["columns"])
     return {
@@ -75,6 +78,7 @@ def description(model: GR3, record: Mapping[str, Any], name: str, precision: str
         "normalisation": record["normalisation"],
         "steps": STEPS,
         "noise": noise,
+        "execute": execute,
         "precision": precision,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -97,7 +101,7 @@ def as_policy(folder: Path, threads: int, provider: str) -> tuple[dict[str, Any]
         _Run(PrefixGraph(model), [*PREFIX_INPUTS, *(f"image_{camera}" for camera in model.config.cameras)], device),
         _Run(DenoiseGraph(model), DENOISE_INPUTS, device),
     )
-    return description(model, run.record, folder.name, "float32", 1.0), run.text, networks
+    return description(model, run.record, folder.name), run.text, networks
 
 
 PREFIX_INPUTS = ("text", "text_mask")

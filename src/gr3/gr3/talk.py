@@ -20,6 +20,9 @@ from gr3.text import ABSENT, place
 WORKSPACE = ((0.1, 1.0), (-0.65, 0.65))
 """Range of x and y in base_footprint (m) that location tokens cover."""
 
+HEIGHTS = (0.6, 1.3)
+"""Range of z in base_footprint (m) that slots cover."""
+
 
 @dataclass(frozen=True)
 class Talk:
@@ -104,6 +107,27 @@ def plan(scene: Scene, target: str, destination: str) -> Talk:
         beyond = index is None or not np.isfinite(scene.points[0, index]).all()
         places.append(ABSENT if beyond or index is None else " ".join(place(float(f)) for f in scene.points[0, index]))
     return Talk(f"put the {target} into the {destination}", " ".join(places))
+
+
+def whereabouts(scene: Scene, target: int | None, destination: int | None) -> NDArray[np.float64]:
+    """(11,) what an instruction's slots are to say (`text.WHERE`), nan for a thing that is not there or not in view.
+
+    Of the target u and v in the head's picture, x, y and z in base_footprint as fractions of the workspace; u and v of
+    the destination; u and v of the target in the left and in the right wrist's picture. What is beyond the edge of the
+    head's picture is said to be there.
+    """
+    found = np.full(11, np.nan)
+    if target is not None:
+        found[:2] = scene.points[0, target]
+        for i, (low, high) in enumerate((*WORKSPACE, HEIGHTS)):
+            found[2 + i] = (scene.places[target, i] - low) / (high - low)
+        for camera in (1, 2):
+            u, v = scene.points[camera, target]
+            if 0 <= u <= 1 and 0 <= v <= 1:
+                found[5 + 2 * camera : 7 + 2 * camera] = u, v
+    if destination is not None:
+        found[5:7] = scene.points[0, destination]
+    return found
 
 
 def name_at(scene: Scene, rng: np.random.Generator) -> Talk | None:

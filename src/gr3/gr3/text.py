@@ -16,6 +16,13 @@ ABSENT = "<|absent|>"
 BINS = 64
 """Places along one side of a picture, or along an axis of the workspace, that location tokens tell apart."""
 
+FINE = 4
+"""Parts of such a place that labels tell apart: what is learned in place of a token says where in it the thing is."""
+
+WHERE = "u v x y z u v u v u v"
+"""What follows every instruction: slots, a token each, in which the model says at once where the things are that it
+speaks of (`talk.whereabouts`): in reach of the DiT, which reads the instruction and nothing that is said to it."""
+
 SPECIAL = (PAD, UNKNOWN, END, VISION_START, VISION_END, ABSENT, *(f"<|{i}|>" for i in range(BINS)))
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789'-,.?!#"
@@ -87,16 +94,24 @@ class Text:
         return cls(tokenizer)
 
     def blur(self, width: float) -> NDArray[np.float32]:
-        """(size, size) for each token what to learn in its place: itself, or for a place also the places beside it.
+        """(labels, size) for each label what to learn in its place: the token, or for a place those beside it too.
 
-        Cross entropy alone does not know that places are near one another; `width`: standard deviation in places.
+        Cross entropy alone does not know that places are near one another; `width`: standard deviation in places. The
+        labels after the tokens are those of `located`.
         """
-        targets = np.eye(self.size, dtype=np.float32)
         at = [self.ids(f"<|{i}|>")[0] for i in range(BINS)]
-        apart = np.subtract.outer(np.arange(BINS), np.arange(BINS)) / width
-        near = np.exp(-0.5 * apart**2)
-        targets[np.ix_(at, at)] = near / near.sum(1, keepdims=True)
-        return targets
+        fine = np.zeros((BINS * FINE, self.size), dtype=np.float32)
+        targets = np.eye(self.size, dtype=np.float32)
+        for rows, middle in ((at, np.arange(BINS)), (range(len(fine)), (np.arange(BINS * FINE) + 0.5) / FINE - 0.5)):
+            near = np.exp(-0.5 * (np.subtract.outer(middle, np.arange(BINS)) / width) ** 2)
+            (targets if rows is at else fine)[np.ix_(list(rows), at)] = near / near.sum(1, keepdims=True)
+        return np.concatenate([targets, fine])
+
+    def located(self, fractions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """(n,) labels of places, fractions (n,) of a picture or the workspace; nan: not there. Beyond is the edge."""
+        known = np.where(np.isfinite(fractions), fractions, 0.0)
+        fine = np.clip((known * BINS * FINE).astype(np.int64), 0, BINS * FINE - 1)
+        return np.where(np.isfinite(fractions), self.size + fine, self.ids(ABSENT)[0])
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
@@ -116,17 +131,19 @@ class Text:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def instruction(self, text: str, length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(length,) token ids of an instruction, padded on the right, and where they are no padding.
+        """(length,) token ids of an instruction and its slots, padded on the right, and where they are no padding.
 
         Raises:
             ValueError: it has too many tokens, or none.
         """
-        ids = (*self.ids(text.strip()), self.end)
-        if len(ids) == 1:
+        said, slots = self.ids(text.strip()), self.ids(WHERE)
+        ids = (*said, self.end, *slots)
+        if not said:
             raise ValueError("the instruction is empty: say what to do, like 'put the apple into the basket'")
         if len(ids) > length:
             raise ValueError(
-                f"the instruction {text!r} has {len(ids)} tokens, this model reads at most {length}: say it shorter"
+                f"the instruction {text!r} has {len(said)} tokens, this model reads at most "
+                f"{length - len(slots) - 1}: say it shorter"
             )
         padded = np.full(length, self.pad, dtype=np.int64)
         padded[: len(ids)] = np.array(ids, dtype=np.int64)

@@ -410,11 +410,15 @@ def validate(model: GR3, source: Source, norm: Normalisation) -> dict[str, float
     import numpy as np
     import torch
 
-    from gr3.evaluate import answers, flows
+    from gr3.evaluate import answers, flows, slots
 
     model.eval()
     with torch.no_grad():
-        found = {**flows(model, source, norm, np.random.default_rng(1)), **answers(model, source)}
+        found = {
+            **flows(model, source, norm, np.random.default_rng(1)),
+            **answers(model, source),
+            **slots(model, source),
+        }
     model.train()
     return found
 

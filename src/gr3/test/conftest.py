@@ -65,7 +65,7 @@ def _small(vocabulary):
         config,
         vision=dataclasses.replace(config.vision, patch=8, window=32),
         action=dataclasses.replace(config.action, horizon=HORIZON),
-        text_length=16,
+        text_length=28,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from bytemini_sim.tasks import make_task
 from gr3.dataset import IGNORE, DatasetError, Mixture, Shards, Source, augment, corpus, normalisation_of
 from gr3.demos import PHASES, Demonstrator, Recipe
-from gr3.text import ABSENT, PAD, Text, place
+from gr3.text import ABSENT, BINS, FINE, PAD, WHERE, Text, place
 from gr3.views import View
 
 from gr3 import talk
@@ -24,7 +24,7 @@ def source(tmp_path_factory, write_shards, layout, text):
     root = write_shards(tmp_path_factory.mktemp("data"), layout)
     demos, stills = Shards(root / "demos"), Shards(root / "stills")
     mixture = Mixture(robot=6, stills=3)
-    found = Source(demos, stills, text, layout, normalisation_of(demos, layout), mixture, 16)
+    found = Source(demos, stills, text, layout, normalisation_of(demos, layout), mixture, 28)
     found.hold_out(1)
     return found
 
@@ -88,14 +88,16 @@ def test_the_tokenizer_depends_on_the_words_only(text, tmp_path):
 
 
 def test_an_instruction_is_padded_or_refused(text):
-    ids, mask = text.instruction("put the apple into the bowl", 12)
-    assert mask.tolist() == [True] * 7 + [False] * 5
+    ids, mask = text.instruction("put the apple into the bowl", 24)
+    slots = len(text.ids(WHERE))
+    assert mask.tolist() == [True] * (7 + slots) + [False] * (24 - 7 - slots)
     assert ids[6] == text.end
-    assert (ids[7:] == text.ids(PAD)[0]).all()
+    assert tuple(ids[7 : 7 + slots]) == text.ids(WHERE)
+    assert (ids[7 + slots :] == text.ids(PAD)[0]).all()
     with pytest.raises(ValueError, match="is empty"):
-        text.instruction("  ", 12)
+        text.instruction("  ", 24)
     with pytest.raises(ValueError, match="say it shorter"):
-        text.instruction("put the apple into the bowl " * 5, 12)
+        text.instruction("put the apple into the bowl " * 5, 24)
 
 
 def test_a_tokenizer_survives_its_file_and_others_are_refused(text, tmp_path):
@@ -192,16 +194,47 @@ def test_held_out_frames_are_never_drawn(source):
 
 def test_labels_ask_only_for_answers(source):
     batch = source.batch(0, 0)
-    parts = [(batch.segments, batch.labels), (batch.text, batch.text_labels)]
-    for segment, label in (
-        (segment, label)
-        for ids, labels in parts
-        for segment, label in zip(ids.reshape(-1, ids.shape[-1]), labels.reshape(-1, ids.shape[-1]), strict=True)
+    for segment, label in zip(
+        batch.segments.reshape(-1, batch.segments.shape[-1]),
+        batch.labels.reshape(-1, batch.labels.shape[-1]),
+        strict=True,
     ):
         asked = label != IGNORE
         assert asked.any()
         np.testing.assert_array_equal(label[asked], segment[asked])
         assert not asked[0]
+
+
+def test_slots_say_where_the_things_are_that_the_instruction_speaks_of(text):
+    s = scene()
+    labels = text.located(talk.whereabouts(s, s.find("apple"), s.find("bowl")))
+    assert len(labels) == len(text.ids(WHERE))
+    blur = text.blur(1.0)
+    bins = [text.ids(f"<|{i}|>")[0] for i in range(BINS)]
+    middles = (np.arange(BINS) + 0.5) / BINS
+    means = blur[labels][:, bins] @ middles
+    inside = slice(0, 7)  # at the edges the neighbours are missing
+    (x0, x1), (y0, y1) = talk.WORKSPACE
+    z0, z1 = talk.HEIGHTS
+    wanted = [0.5, 0.25, (0.55 - x0) / (x1 - x0), -y0 / (y1 - y0), (0.75 - z0) / (z1 - z0), 0.1, 0.9]
+    np.testing.assert_allclose(means[inside], wanted, atol=0.6 / FINE / BINS)
+    absent = text.ids(ABSENT)[0]
+    assert labels[7:9].tolist() == [absent, absent], "not in the left wrist's picture"
+    assert (labels[9:] != absent).all()
+    nowhere = text.located(talk.whereabouts(s, s.find("lemon"), s.find("bowl")))
+    assert (nowhere[:5] == absent).all()
+    np.testing.assert_array_equal(nowhere[5:7], labels[5:7])
+
+
+def test_a_batch_asks_its_slots_and_nothing_else_of_an_instruction(source, text):
+    batch = source.batch(0, 0)
+    asked = batch.text_labels != IGNORE
+    for row, mask, slots in zip(batch.text, batch.text_mask, asked, strict=True):
+        end = int(mask.sum())
+        if slots.any():
+            assert slots.nonzero()[0].tolist() == list(range(end - len(text.ids(WHERE)), end))
+        assert tuple(row[end - len(text.ids(WHERE)) : end]) == text.ids(WHERE)
+    assert asked.any(1).mean() > 0.5
 
 
 def test_normalised_actions_have_unit_size(source, layout):
@@ -258,6 +291,7 @@ def test_the_expert_takes_over_from_the_policy(checkpoint):
     frames, about = demonstrator.correction(2, 0)
     assert about["success"]
     assert about["seed"] >= 1_000_000, "no scene of a demonstration"
+    assert len(about["begun_by"]) == 64, "digest of the checkpoint"
     phases = [PHASES[int(frame["phase"])] for frame in frames]
     assert phases[0] == "approach"
     assert phases[-1] == "done"

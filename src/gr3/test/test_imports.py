@@ -103,7 +103,7 @@ def test_a_persons_episode_supervises_hands_only_and_shows_no_wrists(recorded, r
     np.testing.assert_allclose(pose_matrix(state[19:28]), hand, atol=1e-5)
 
     text = Text.build(corpus(shards.episodes))
-    source = Source(shards, None, text, layout, normalisation_of(shards, layout), Mixture(robot=16, stills=0), 12)
+    source = Source(shards, None, text, layout, normalisation_of(shards, layout), Mixture(robot=16, stills=0), 24)
     batch = source.batch(0, 0)
     hands = layout.supervised("human")
     humans = 0
@@ -148,7 +148,7 @@ def test_chats_go_out_and_come_back(tmp_path, write_shards, layout):
     assert [tuple(t) for t in back.episodes[0]["talks"]] == talks
     text = Text.build(corpus(stills.episodes))
     demos = Shards(root / "demos")
-    source = Source(demos, back, text, layout, normalisation_of(demos, layout), Mixture(robot=2, stills=4), 12)
+    source = Source(demos, back, text, layout, normalisation_of(demos, layout), Mixture(robot=2, stills=4), 24)
     assert (source.batch(0, 0).labels[2:] != IGNORE).any(axis=-1).all()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from bytemini_core.types import ActionChunk, Array, Observation, Policy, TaskStatus
 from numpy.typing import NDArray
 
+from gr3_policy_node.pace import Pace, rows_to_execute
 from gr3_policy_node.session import TaskSession, Verdict
 
 
@@ -46,8 +47,9 @@ class PolicyWorker:
 
     Thread contract: the public methods may be called from any thread and never wait for an inference; `on_step` is
     called from the worker's own thread, which alone touches the policy. A task begins and ends between two
-    observations, never within one. `answer_all` (lock step) answers every observation, with an empty chunk while idle;
-    otherwise the newest observation replaces those that still wait, and idle observations are left unanswered.
+    observations, never within one. `answer_all` (lock step) answers every observation: with an empty chunk while idle,
+    and with what is left of the last chunk where the policy need not be asked (`gr3_policy_node.pace`). Otherwise the
+    newest observation replaces those that still wait, and those two kinds are left unanswered.
     """
 
     def __init__(
@@ -67,7 +69,11 @@ class PolicyWorker:
             answer_all: see above.
             committed: actions that will be executed before the chunk of an observation arrives, None for none; called
                 from the worker's thread when the inference begins.
+
+        Raises:
+            ValueError: the policy's metadata make no sense.
         """
+        rows_to_execute(policy.metadata)
         self._policy = policy
         self._clock = clock
         self._on_step = on_step
@@ -75,7 +81,7 @@ class PolicyWorker:
         self._committed = committed
         self._queue: queue.SimpleQueue[Observation | Task | None] = queue.SimpleQueue()
         self._task: Task | None = None
-        self._session: TaskSession | None = None
+        self._doing: tuple[TaskSession, Pace] | None = None
         self._ended: Task | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -101,7 +107,7 @@ class PolicyWorker:
         while (item := self._queue.get()) is not None:
             if isinstance(item, Task):
                 self._policy.reset()
-                self._task, self._session = item, None
+                self._task, self._doing = item, None
             elif self._answer_all or self._queue.empty():
                 step = self._step(item)
                 if step is not None:
@@ -116,11 +122,19 @@ class PolicyWorker:
                 return None
             idle = empty_chunk(observation, self._policy)
             return Step(idle, observation.state.base_pose, None, None, 0.0, 0, 0.0, "")
-        if self._session is None:
-            self._session = TaskSession(task.instruction, observation.stamp, task.time_limit, task.agreement)
-        session = self._session
+        if self._doing is None:
+            session = TaskSession(task.instruction, observation.stamp, task.time_limit, task.agreement)
+            self._doing = session, Pace(self._policy, session, self._clock)
+        session, pace = self._doing
+        observation = replace(observation, instruction=task.instruction)
+        verdict: Verdict | None = None
         try:
-            chunk, verdict = self._infer(replace(observation, instruction=task.instruction), session)
+            if pace.due(observation.stamp):
+                chunk, verdict = pace.ask(observation, self._committed(observation))
+            elif self._answer_all:
+                chunk = pace.go_on(observation)
+            else:
+                return None
         except Exception as error:
             # Whatever broke in a policy, this thread lives on: the task ends, the robot settles, the reason is told.
             traceback.print_exc()
@@ -138,23 +152,6 @@ class PolicyWorker:
             mean_inference_time=session.inference_time / max(session.chunks, 1),
             phase=getattr(self._policy, "phase", ""),
         )
-
-    def _infer(self, observation: Observation, session: TaskSession) -> tuple[ActionChunk, Verdict | None]:
-        started = self._clock()
-        inferred = self._policy.infer(observation, self._committed(observation))
-        chunk = ActionChunk(
-            stamp=observation.stamp,
-            sequence=session.chunks,
-            names=inferred.names,
-            dt=inferred.dt,
-            values=inferred.values,
-            task_status=inferred.task_status,
-            confidence=inferred.confidence,
-            instruction=session.instruction,
-            policy=self._policy.metadata.name,
-            inference_time=self._clock() - started,
-        )
-        return chunk, session.judge(chunk)
 
 
 def empty_chunk(observation: Observation, policy: Policy) -> ActionChunk:

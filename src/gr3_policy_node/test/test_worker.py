@@ -62,6 +62,27 @@ def test_idle_observations_get_empty_chunks_and_tasks_get_numbered_ones(make):
     assert policy.resets == 1
 
 
+@pytest.mark.parametrize(("answer_all", "horizons"), [(True, [2, 1, 2]), (False, [2, 2])])
+def test_a_policy_that_executes_two_rows_is_asked_at_every_second_observation(make, answer_all, horizons):
+    """In lock step every observation is answered all the same."""
+    policy = Scripted()
+    policy.metadata = PolicyMetadata("scripted", ("a",), 2, 0.1, extra={"execute": 2})
+    worker, steps = make(policy, answer_all)
+    worker.start(Task("do it", 10.0, 3))
+    stamps = [100_000_000 * i for i in range(3)]
+    out = []
+    for stamp in stamps:
+        worker.submit(observation(stamp))
+        if answer_all or stamp != stamps[1]:
+            out.append(steps.get(timeout=5).chunk)
+        else:
+            with pytest.raises(queue.Empty):
+                steps.get(timeout=0.3)
+    assert [chunk.horizon for chunk in out] == horizons
+    assert [chunk.sequence for chunk in out] == list(range(len(out)))
+    assert [stamp for stamp, _ in policy.seen] == [stamps[0], stamps[2]]
+
+
 def test_a_task_ends_by_agreement_and_the_policy_rests(make):
     policy = Scripted(TaskStatus.TERMINATED)
     worker, steps = make(policy)
