@@ -18,7 +18,7 @@ from gr3.deploy import CheckpointError, load_policy
 from gr3.export import export_run
 from gr3.views import TINY_VIEWS
 
-from gr3 import train
+from gr3 import ablations, train
 
 SMALL = ["--robot-batch", "4", "--stills-batch", "2", "--conversations", "2", "--processes", "1", "--taus", "2",
          "--warmup", "4", "--save-every", "2", "--validate-every", "4", "--acting", "0", "--acting-batch", "4",
@@ -159,14 +159,23 @@ def test_a_folder_of_another_run_is_refused(data, tmp_path):
         train.main([*arguments, "--no-norm"])
 
 
-@pytest.mark.parametrize("ablation", ["norm", "status", "cotraining"])
 @pytest.mark.usefixtures("toyed")
-def test_ablations_train(data, tmp_path, ablation):
-    out = tmp_path / ablation
-    train.main(["--recipe", f"gr3-tiny-without-{ablation}", "--data", str(data), "--out", str(out), "--steps", "2",
-                *SMALL])  # fmt: skip
-    assert len(rows(out)) == 2
-    assert ("next_token" in rows(out)[0]) == (ablation != "cotraining")
+def test_ablations_get_one_budget_and_make_one_table(data, tmp_path, monkeypatch, capsys):
+    plain = train.main
+    monkeypatch.setattr(train, "main", lambda argv: plain([*SMALL, *argv]))
+    arguments = [str(data), str(tmp_path), "--looking", "0", "--steps", "1", "--acting", "1", "--processes", "1",
+                 "--episodes", "0"]  # fmt: skip
+    ablations.main(arguments)
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [line[0] for line in table[2:]] == ["| whole", "| without-norm", "| without-status", "| without-cotraining"]
+    for line in table[2:]:
+        name = line[0].removeprefix("| ")
+        out = tmp_path / ("gr3-tiny" if name == "whole" else f"gr3-tiny-{name}")
+        assert len(rows(out)) == 2
+        assert ("next_token" in rows(out)[0]) == (name != "without-cotraining")
+        assert (line[2] == "-") == (name == "without-status"), "nothing to be right about"
+    monkeypatch.setattr(train, "main", None)
+    ablations.main(arguments)  # nothing is trained twice
 
 
 @pytest.mark.slow
