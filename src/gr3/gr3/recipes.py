@@ -15,7 +15,8 @@ class TrainConfig:
     """One training run. Every field can be given on the command line (`--learning-rate 1e-4`).
 
     `data`, `out`: folders of shards and of the run. `size`: "tiny" or "full". `backbone`: folder of pretrained
-    Qwen2.5-VL weights, "" to start from scratch. `demos`, `stills`: shards to use, 0 for all that are there.
+    Qwen2.5-VL weights, "" to start from scratch. `init`: folder of another run of the same model, with whose averaged
+    weights, words and normalisation this one begins, "" for none. `demos`, `stills`: shards to use, 0 for all.
     `robot_batch`, `stills_batch`: samples per step of all processes together. `taus`: noise levels per reading of the
     pictures. `decay`: share of the steps over which the learning rate falls to zero at the end. `committed`: share of
     samples whose first rows are given, for continuing what is already being executed. `cotraining`, `task_status`,
@@ -30,6 +31,7 @@ class TrainConfig:
     out: str = ""
     size: str = "tiny"
     backbone: str = ""
+    init: str = ""
     demos: int = 0
     stills: int = 0
     validation: int = 1

@@ -118,7 +118,11 @@ def prepare(config: TrainConfig) -> None:
         from bytemini_description.robot import load_robot
 
         layout = ActionLayout.of(load_robot(json.loads((Path(config.data) / "recipe.json").read_text())["robot"]))
-        if config.size == "tiny":
+        begun = _before(config)
+        if begun is not None:
+            text = Text.load(Path(config.init) / "tokenizer.json")
+            model = tiny(text.size) if config.size == "tiny" else ModelConfig()
+        elif config.size == "tiny":
             text = Text.build(corpus(_episodes(demos, stills)))
             model = tiny(text.size)
         else:
@@ -129,18 +133,47 @@ def prepare(config: TrainConfig) -> None:
         _check_views(demos, model)
         data = model.to_dict()
         data["action"] = {**data["action"], "norm": config.norm, "task_status": config.task_status}
-        text.save(out / "tokenizer.json")
-        norm = normalisation_of(demos, layout)
+        norm = begun["normalisation"] if begun is not None else normalisation_of(demos, layout).to_dict()
         record = {
             "format": "gr3-run/1",
             "robot": json.loads((Path(config.data) / "recipe.json").read_text())["robot"],
             "model": data,
             "columns": layout.columns,
             "state_names": layout.state_names,
-            "normalisation": norm.to_dict(),
-            "sessions": [session],
+            "normalisation": norm,
+            "sessions": [*(begun["sessions"] if begun is not None else []), session],
         }
+        _check_init(config, record, begun)
+        text.save(out / "tokenizer.json")
     _write(written, json.dumps(record, indent=1).encode())
+
+
+def _before(config: TrainConfig) -> dict[str, Any] | None:
+    """`training.json` of the run that this one begins with.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not config.init:
+        return None
+    run = Path(config.init)
+    for file in ("training.json", "tokenizer.json", "last.pt"):
+        if not (run / file).is_file():
+            raise ValueError(f"--init {run} has no {file}: it is no training run, or nothing has been saved yet")
+    record: dict[str, Any] = json.loads((run / "training.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _check_init(config: TrainConfig, record: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """Raises ValueError where the weights to begin with are of another robot or another model."""
+    if before is None:
+        return
+    for key in ("robot", "columns", "state_names"):
+        if list(before[key]) != list(record[key]):
+            raise ValueError(f"--init {config.init} was trained for another robot: its {key} differ")
+    was, now = (json.loads(json.dumps(run["model"])) | {"text_length": 0} for run in (before, record))
+    if was != now:
+        raise ValueError(f"--init {config.init} is another model (size, --norm or --task-status): it does not fit")
 
 
 def _shards(config: TrainConfig) -> Any:
@@ -302,6 +335,10 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     if (out / "last.pt").exists():
         saved = torch.load(out / "last.pt", map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
+    elif config.init:
+        model.load_state_dict(
+            torch.load(Path(config.init) / "last.pt", map_location=device, weights_only=True)["average"]
+        )
     elif config.looking and config.cotraining and model.backbone.stem is not None:
         from gr3.looking import learn, match
 

@@ -100,6 +100,29 @@ def test_a_run_drives_as_its_export_does(data, tmp_path, robot):
         load_policy(out, robot)
 
 
+@pytest.mark.usefixtures("toyed")
+def test_a_run_begins_with_the_weights_words_and_sizes_of_another(data, tmp_path, write_shards, layout):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.main(["--data", str(data), "--out", str(first), *SMALL, "--steps", "2"])
+    more = write_shards(tmp_path / "more", layout)
+    episodes = json.loads((more / "demos" / "00000" / "meta.json").read_text())
+    episodes["episodes"][0]["instruction"] = "put something new into the bowl"
+    (more / "demos" / "00000" / "meta.json").write_text(json.dumps(episodes))
+    arguments = ["--data", str(more), "--out", str(second), "--init", str(first), *SMALL, "--steps", "1"]
+    train.main([*arguments, "--learning-rate", "0", "--ema", "0"])
+    old, new = (torch.load(run / "last.pt", weights_only=True)["average"] for run in (first, second))
+    for name, weight in old.items():
+        torch.testing.assert_close(new[name], weight)
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+    records = [json.loads((run / "training.json").read_text()) for run in (first, second)]
+    assert records[1]["normalisation"] == records[0]["normalisation"]
+    assert [s["data"] for s in records[1]["sessions"]][:1] == [s["data"] for s in records[0]["sessions"]]
+    for wrong, words in ((["--no-norm"], "is another model"), (["--init", str(tmp_path)], "is no training run")):
+        with pytest.raises(UserError, match=words):
+            train.main([*arguments, *wrong, "--out", str(tmp_path / "third")])
+    assert not (tmp_path / "third" / "training.json").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("toyed")
 def test_a_run_killed_by_force_goes_on(data, tmp_path):
