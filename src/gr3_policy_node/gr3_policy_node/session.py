@@ -12,12 +12,12 @@ CONFIDENT = 0.5
 AGREEMENT = 3
 """Consecutive chunks that must agree on the end of a task."""
 
-FIRST_LOOK = 2.0
+FIRST_LOOK = 3.0
 """Seconds in which a policy looks at what it is asked to do: so long its refusal is a word like any other."""
 
-SECOND_THOUGHT = 2.0
+SECOND_THOUGHT = 10.0
 """Seconds for which all chunks must agree on a refusal after that. Whether a thing can be done does not change because
-an arm is in the way of the camera, and a refusal ends the task for good."""
+an arm is in the way of the camera or a grasp has failed, and a refusal ends the task for good."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from bytemini_core.types import NANOSECONDS, ActionChunk, TaskStatus
-from gr3_policy_node.session import TaskSession
+from gr3_policy_node.session import FIRST_LOOK, SECOND_THOUGHT, TaskSession
 
 ONGOING, TERMINATED, INVALID = TaskStatus.ONGOING, TaskStatus.TERMINATED, TaskStatus.INVALID
 
@@ -35,10 +35,11 @@ def test_agreement_ends_the_task(word):
 
 
 def test_a_refusal_in_the_middle_of_the_work_has_to_last():
-    working = [(ONGOING,)] * 30
-    assert judge([*working, *[(INVALID,)] * 20, (ONGOING,), *[(INVALID,)] * 20]) == [None] * 71
-    assert judge([*working, *[(INVALID,)] * 21])[-2:] == [None, "INVALID"]
-    assert judge([*working, *[(TERMINATED,)] * 3])[-1] == "TERMINATED"
+    working, patient = [(ONGOING,)] * round(10 * FIRST_LOOK), {"time_limit": 60.0}
+    almost = [(INVALID,)] * round(10 * SECOND_THOUGHT)
+    assert not any(judge([*working, *almost, (ONGOING,), *almost], **patient))
+    assert judge([*working, *almost, (INVALID,)], **patient)[-2:] == [None, "INVALID"]
+    assert judge([*working, *[(TERMINATED,)] * 3], **patient)[-1] == "TERMINATED"
 
 
 def test_words_without_confidence_do_not_count():
