@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gr3 import talk
 from gr3.layout import ActionLayout
+from gr3.shards import PHASES
 from gr3.text import WHERE, Text
 
 IGNORE = -100
@@ -91,7 +92,7 @@ def _shards_in(folder: Path) -> list[Path]:
 
 
 class Shards:
-    """Frames of one kind, memory-mapped from disk."""
+    """Frames of one kind, memory-mapped from disk. `before`: so many of them come from the folder of that name."""
 
     def __init__(self, folder: Path, limit: int | None = None, before: Path | None = None) -> None:
         """Open.
@@ -107,8 +108,8 @@ class Shards:
         paths = _shards_in(folder)[:limit]
         if not paths:
             raise DatasetError(f"{folder} holds no shards; make them with: python -m gr3.generate {folder.parent}")
-        if before is not None:
-            paths = _shards_in(before) + paths
+        first = _shards_in(before) if before is not None else []
+        paths = first + paths
         self.episodes: list[dict[str, Any]] = []
         self._arrays: list[dict[str, NDArray[Any]]] = []
         starts, digest = [0], hashlib.sha256()
@@ -133,6 +134,7 @@ class Shards:
             starts.append(starts[-1] + meta["frames"])
         self.views = views
         self.shards = len(paths)
+        self.before = starts[len(first)]
         self.digest = digest.hexdigest()
         self._starts = np.array(starts)
         self.episode_index = np.concatenate(self.episode_of)
@@ -170,7 +172,8 @@ class Mixture:
     """What a batch is made of.
 
     `robot`, `stills`: samples of demonstrations and of still scenes per process. `conversations` per set of pictures,
-    each of at most `tokens`. `invalid`: share of demonstrations whose instruction is replaced by an impossible one.
+    each of at most `tokens`. `invalid`: share of demonstrations, as long as they only approach, whose instruction is
+    replaced by an impossible one: who has begun has seen what is there, and shall not give up where a hand hides it.
     `gripper`, `base`, `hands`, `status`: weight of those columns in the flow loss, relative to an arm joint's 1.
     """
 
@@ -178,7 +181,7 @@ class Mixture:
     stills: int = 16
     conversations: int = 4
     tokens: int = 10
-    invalid: float = 0.12
+    invalid: float = 0.22
     augment: bool = True
     gripper: float = 2.0
     base: float = 1.0
@@ -246,12 +249,13 @@ class Source:
         state = (demos.take("state", frames) - self._norm.state_mean) / self._norm.state_std
         actions = demos.take("actions", frames)
         weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
+        begins = (demos.take("phase", frames) <= PHASES.index("approach")) & (frames >= demos.before)
         told: list[tuple[str, NDArray[np.int64]]] = []
         for i, frame in enumerate(frames):
             episode = demos.episodes[demos.episode_index[frame]]
             words, kind = episode["instruction"], episode.get("kind", "robot")
             # Where it is not known what is there, no instruction is known to be impossible.
-            if kind == "robot" and episode["things"] and rng.random() < mixture.invalid:
+            if kind == "robot" and episode["things"] and begins[i] and rng.random() < mixture.invalid:
                 (words, *named), kind = self.impossible(episode, rng), "invalid"
             else:
                 named = [episode[key] for key in ("target", "destination")]

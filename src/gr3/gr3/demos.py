@@ -31,7 +31,7 @@ from wbc_controller.controller import WholeBodyController
 
 from gr3.deploy import load_policy
 from gr3.layout import DT, HORIZON, ChunkCodec, Float
-from gr3.shards import THINGS, Shard, shard_folder
+from gr3.shards import PHASES, THINGS, Shard, shard_folder
 from gr3.views import SOURCE_SIZE, VIEWS, View
 
 SHARD = 32
@@ -48,23 +48,6 @@ _PATIENCE = 8.0
 
 _LATENCY = 0.05
 _AFTER_DONE = 5
-PHASES = (
-    "",
-    "approach",
-    "descend",
-    "close",
-    "lift",
-    "transfer",
-    "lower",
-    "release",
-    "retreat",
-    "home",
-    "recover",
-    "done",
-    "invalid",
-    "stuck",
-)
-"""What the expert says it is doing, in the order of the numbers that shards keep."""
 
 _DENSE_PHASES = ("descend", "close", "lower", "release")
 

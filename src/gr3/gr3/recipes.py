@@ -47,7 +47,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     committed: float = 0.2
-    invalid: float = 0.12
+    invalid: float = 0.22
     seed: int = 0
     processes: int = 2
     device: str = "cpu"

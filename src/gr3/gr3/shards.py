@@ -16,6 +16,24 @@ from gr3.views import View
 THINGS = 8
 """Most things (objects and containers) a scene holds: rows of the label arrays."""
 
+PHASES = (
+    "",
+    "approach",
+    "descend",
+    "close",
+    "lift",
+    "transfer",
+    "lower",
+    "release",
+    "retreat",
+    "home",
+    "recover",
+    "done",
+    "invalid",
+    "stuck",
+)
+"""What the expert says it is doing, in the order of the numbers that shards keep."""
+
 
 def shard_folder(root: Path, kind: str, index: int) -> Path:
     """Where a shard of a kind ("demos" or "stills") lies."""

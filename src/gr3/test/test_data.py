@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from bytemini_sim.tasks import make_task
 from gr3.dataset import IGNORE, DatasetError, Mixture, Shards, Source, augment, corpus, normalisation_of
-from gr3.demos import PHASES, Demonstrator, Recipe
+from gr3.demos import Demonstrator, Recipe
+from gr3.shards import PHASES
 from gr3.text import ABSENT, BINS, FINE, PAD, WHERE, Text, place
 from gr3.views import View
 
@@ -181,7 +182,23 @@ def test_invalid_instructions_name_what_is_absent_and_supervise_the_status_only(
             else:
                 assert (batch.weight[i] > 0).all()
                 assert (batch.actions[i, :, layout.status] == 0).all()
-    assert 20 < seen < 70  # 12 % of 360
+    assert 47 < seen < 111  # 22 % of 360, four standard deviations around it
+
+
+@pytest.mark.parametrize(("phase", "corrected", "share"), [("approach", False, 1.0), ("close", False, 0.0),
+                                                           ("approach", True, 0.0)])  # fmt: skip
+def test_only_what_has_not_begun_can_be_impossible(phase, corrected, share, tmp_path, write_shards, layout, text):
+    root = write_shards(tmp_path, layout)
+    for file in (root / "demos").glob("*/phase.npy"):
+        np.save(file, np.full_like(np.load(file), PHASES.index(phase)))
+    if corrected:
+        for shard in ("00000", "00001"):
+            shutil.move(root / "demos" / shard, root / "corrections" / shard)
+    demos = Shards(root / "demos", before=root / "corrections")
+    mixture = Mixture(robot=16, stills=0, invalid=1.0)
+    source = Source(demos, None, text, layout, normalisation_of(demos, layout), mixture, 28)
+    source.hold_out(1)
+    assert (source.batch(0, 0).weight[:, 0] == 0).mean() == share
 
 
 def test_held_out_frames_are_never_drawn(source):

@@ -29,7 +29,7 @@ def parts(tmp_path, write_shards, layout):
     model = GR3(replace(toy(text.size, views=TINY_VIEWS), vision=EYE), text.marks)
     mixture = Mixture(robot=4, stills=2, conversations=1)
     norm = normalisation_of(demos, layout)
-    return model, Source(demos, stills, text, layout, norm, mixture, 16, model.backbone.grids)
+    return model, Source(demos, stills, text, layout, norm, mixture, 28, model.backbone.grids)
 
 
 def test_cells_are_named_by_what_is_there(parts):

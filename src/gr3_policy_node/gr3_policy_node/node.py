@@ -127,6 +127,7 @@ class PolicyNode(ManagedNode):
         self._awaiting: tuple[Task, float] | None = None
         self._began = math.inf
         self._lost = ""
+        self._told = self._told_before = -1
         self._used = time.monotonic()
         self._refused = ""
         self._delay = DelayTracker()
@@ -417,6 +418,7 @@ class PolicyNode(ManagedNode):
 
     def _take_over(self, task: Task) -> None:
         self._began, self._lost = math.inf, ""  # of what the controller says, only what comes from now on counts
+        self._told_before = self._told
         self._request_mode(Mode.POLICY, lambda refused: self._begin(task, refused))
 
     def _await_inputs(self) -> None:
@@ -522,9 +524,12 @@ class PolicyNode(ManagedNode):
 
     def _on_mode(self, message: WbcStatusMsg) -> None:
         self._stopped = message.mode == WbcStatusMsg.ESTOP
+        self._told = stamp_of(message)
         if message.mode == WbcStatusMsg.POLICY:
             self._owned, self._lost = True, ""
             return
+        if not self._owned and self._told <= max(self._told_before, 0):
+            return  # said before it was asked: a controller that has not had a tick since says nothing about this task
         self._lost = f"the controller went to {message.mode}: {message.reason or 'another owner took over'}"
         if self._owned:
             self._owned = False

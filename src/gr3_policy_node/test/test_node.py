@@ -20,6 +20,7 @@ from bytemini_core.ros import (
     joint_state_message,
     odometry_message,
     stamp_of,
+    to_time,
 )
 from bytemini_core.types import ActionChunk, RobotState, TaskStatus
 from gr3_policy_node.node import PolicyNode
@@ -50,6 +51,7 @@ class Rig:
         monkeypatch.setattr(node_module, "load_policy", lambda *_: policy)
         self.modes, self.chunks, self.lag = [], [], {}
         self.keeps = True  # whether the controller leaves the robot to whom it gave it
+        self.silent = False  # whether it grants a mode long before it says so
         self.cameras = set(policy.metadata.cameras)
         self.clients = {}
         self.world = rclpy.create_node("world", use_global_arguments=False)
@@ -80,12 +82,16 @@ class Rig:
 
     def _on_mode(self, request, response):
         self.modes.append(request.mode)
-        if self.keeps:
-            self.mode.publish(WbcStatus(mode=request.mode))
-        else:  # a latched word is the newest one: that of POLICY may never be heard
-            self.mode.publish(WbcStatus(mode="HOLD", reason="no sign of life from policy"))
+        if not self.silent:  # a latched word is the newest one: that of POLICY may never be heard
+            self.say(request.mode) if self.keeps else self.say("HOLD", "no sign of life from policy")
         response.success = True
         return response
+
+    def say(self, mode, reason="", stamp=None):
+        """A controller's word, of now or of a stamp."""
+        word = WbcStatus(mode=mode, reason=reason)
+        word.header.stamp = to_time(self.world.get_clock().now().nanoseconds if stamp is None else stamp)
+        self.mode.publish(word)
 
     def _on_chunk(self, message):
         chunk = action_chunk(message)
@@ -261,6 +267,21 @@ def test_a_robot_that_is_taken_away_at_once_ends_the_task(start, echo):
     assert "HOLD: no sign of life from policy" in result.message
     rig.keeps = True
     handle = rig.send()
+    rig.until(lambda: len([c for c in rig.chunks if c.instruction]) > 15, what="a task that goes on")
+    rig.cancel(handle)
+
+
+def test_what_the_controller_said_before_it_was_asked_ends_no_task(start, echo):
+    """Its first word, that it sees no robot yet, may come late, and the word that it drives later still."""
+    rig = start(echo)
+    rig.ready()
+    rig.silent = True
+    handle = rig.send()
+    rig.until(lambda: rig.modes == ["POLICY"], what="the request")
+    rig.say("HOLD", "no robot state yet", stamp=0)
+    time.sleep(1.5)
+    rig.silent = False
+    rig.say("POLICY")
     rig.until(lambda: len([c for c in rig.chunks if c.instruction]) > 15, what="a task that goes on")
     rig.cancel(handle)
 
