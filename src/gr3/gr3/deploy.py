@@ -6,7 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -375,16 +377,46 @@ def _sessions(folder: Path, threads: int, provider: str) -> Networks:
         raise CheckpointError(
             f"this onnxruntime has no {chosen} (it has {', '.join(available)}); install onnxruntime-gpu, or choose cpu"
         )
+    graphs: list[Graph] = []
+    for name in ("prefix.onnx", "denoise.onnx"):
+        together = _session(folder / name, threads, chosen)
+        alone = _session(folder / name, 1, chosen) if threads > 1 and chosen == PROVIDERS["cpu"] else None
+        graphs.append(together if alone is None else SideBySide(together, alone, threads))
+    return Networks(together.get_providers()[0], *graphs)
+
+
+def _session(path: Path, threads: int, provider: str) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin while they wait would take the cores of physics and control.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    sessions = []
-    for name in ("prefix.onnx", "denoise.onnx"):
-        try:
-            sessions.append(onnxruntime.InferenceSession(str(folder / name), options, providers=[chosen]))
-        except Exception as error:  # onnxruntime's own classes share no public base
-            raise CheckpointError(f"{folder / name} does not load: {error}") from None
-    return Networks(sessions[0].get_providers()[0], *sessions)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # onnxruntime's own classes share no public base
+        raise CheckpointError(f"{path} does not load: {error}") from None
+
+
+class SideBySide:
+    """A network on several threads of a processor: one observation on all of them, of several each part on its own.
+
+    The threads of one small inference wait for one another most of the time; those of several do not.
+    """
+
+    def __init__(self, together: Graph, alone: Graph, threads: int) -> None:
+        """`together` computes on all `threads` at once, `alone` on the one that calls it."""
+        self._together, self._alone, self._threads = together, alone, threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+
+    def run(self, outputs: None, feed: Mapping[str, Any]) -> Sequence[Any]:
+        """The network's outputs."""
+        n = len(next(iter(feed.values())))
+        if n == 1:
+            return self._together.run(outputs, feed)
+        edges = np.linspace(0, n, min(n, self._threads) + 1).astype(int)
+        parts = [{key: value[a:b] for key, value in feed.items()} for a, b in pairwise(edges)]
+        found = list(self._pool.map(lambda part: self._alone.run(outputs, part), parts))
+        return [np.concatenate(same) for same in zip(*found, strict=True)]

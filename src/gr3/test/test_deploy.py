@@ -71,6 +71,17 @@ def test_a_batch_gives_what_each_would_give_alone(policy, robot):
         np.testing.assert_allclose(chunk.values, alone.values, atol=1e-5)
 
 
+def test_observations_side_by_side_give_what_each_would_give_alone(checkpoint, policy, robot):
+    several = load_policy(checkpoint[0], threads=2, provider="cpu")
+    observations = [observation(robot, seed=i) for i in range(3)]
+    noises = [np.random.default_rng(i).normal(size=(16, 38)).astype(np.float32) for i in range(3)]
+    for n in (1, 2, 3):
+        together = several.infer_batch(observations[:n], None, noises[:n])
+        assert len(together) == n
+        for chunk, o, noise in zip(together, observations, noises, strict=False):
+            np.testing.assert_allclose(chunk.values, policy.infer(o, None, noise).values, atol=1e-5)
+
+
 def test_a_prefix_is_kept(policy, robot):
     o = observation(robot)
     first = policy.infer(o).values
