@@ -178,6 +178,12 @@ def described(scene: SceneSpec) -> dict[str, Any]:
     }
 
 
+def _digest_of(policy: Path) -> str:
+    """SHA-256 of what names a policy: the description of a checkpoint, the weights of a training run."""
+    described_by = policy / "policy.json"
+    return hashlib.sha256((described_by if described_by.is_file() else policy / "last.pt").read_bytes()).hexdigest()
+
+
 class Demonstrator:
     """Runs the expert through the whole stack (trajectory optimiser, whole-body controller, physics) and records."""
 
@@ -185,7 +191,7 @@ class Demonstrator:
         """`checkpoint`: of the policy that begins the episodes that are to be corrected; they keep its digest."""
         self.recipe = recipe
         self.policy = load_policy(checkpoint, threads=1) if checkpoint else None
-        self._digest = hashlib.sha256((checkpoint / "policy.json").read_bytes()).hexdigest() if checkpoint else ""
+        self._digest = _digest_of(checkpoint) if checkpoint else ""
         self.robot: RobotModel = load_robot(recipe.robot)
         self.codec = ChunkCodec(self.robot)
         self.views = VIEWS[recipe.views]
