@@ -94,7 +94,7 @@ def answers(model: GR3, source: Source) -> dict[str, float]:
 
 
 def slots(model: GR3, source: Source) -> dict[str, float]:
-    """How well the slots of held-out instructions say where the target is: median error on the table (mm), and in view."""
+    """How well the slots of held-out instructions say where the target is: median errors, on the table and in view."""
     frames, episodes = source.held_out(192, np.random.default_rng(3))
     if not all(e["things"] for e in episodes):
         return {}
