@@ -239,6 +239,31 @@ def test_a_diverged_simulation_says_so(world):
         world.step(None)
 
 
+def test_a_step_that_flings_things_away_is_solved_again(v1, scene, monkeypatch):
+    """As Newton's method does when it takes wrong contact forces for the solution."""
+    sane, flung = World(v1, scene), World(v1, scene)
+    run(sane, 0.1)
+    run(flung, 0.1)
+    solve = mujoco.mj_step2
+    calls = []
+
+    def wrong(model, data):
+        solve(model, data)
+        calls.append(model.opt.solver)
+        if len(calls) == 1:
+            data.qvel[-1] += 1e4
+
+    monkeypatch.setattr(mujoco, "mj_step2", wrong)
+    flung.step(None)
+    monkeypatch.undo()
+    sane.step(None)
+    newton, conjugate = int(mujoco.mjtSolver.mjSOL_NEWTON), int(mujoco.mjtSolver.mjSOL_CG)
+    assert calls == [newton, conjugate, newton]
+    assert flung.data.time == sane.data.time
+    np.testing.assert_allclose(flung.data.qpos, sane.data.qpos, atol=1e-5)
+    np.testing.assert_allclose(flung.data.qvel, sane.data.qvel, atol=5e-3)
+
+
 def test_bad_settings_are_refused(v1, scene):
     with pytest.raises(ValueError, match="no camera is called 'tail'"):
         World(v1, scene, cameras=("tail",))
