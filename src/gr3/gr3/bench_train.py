@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from bytemini_core.errors import UserError
 
-COLUMNS, STATE = 38, 37
+COLUMNS, STATE = 38, 61
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,7 +77,7 @@ class ModelConfig:
     views: Mapping[str, View] = field(default_factory=lambda: dict(FULL_VIEWS))
     text_length: int = 48
     columns: int = 38
-    state: int = 37
+    state: int = 61
 
     def __post_init__(self) -> None:
         if self.text.layers % 2:

@@ -118,8 +118,8 @@ class Shards:
         for path in paths:
             raw = (path / "meta.json").read_bytes()
             meta = json.loads(raw)
-            if meta.get("format") != "gr3-shard/1":
-                raise DatasetError(f"{path} is of format {meta.get('format')!r}, expected 'gr3-shard/1'")
+            if meta.get("format") != "gr3-shard/2":
+                raise DatasetError(f"{path} is of format {meta.get('format')!r}, expected 'gr3-shard/2'")
             if set(meta["views"]) != set(CAMERAS):
                 raise DatasetError(f"{path} has cameras {', '.join(meta['views'])}, expected {', '.join(CAMERAS)}")
             if views is not None and meta["views"] != views:
@@ -171,17 +171,23 @@ def normalisation_of(demos: Shards, layout: ActionLayout) -> Normalisation:
 class Mixture:
     """What a batch is made of.
 
-    `robot`, `stills`: samples of demonstrations and of still scenes per process. `conversations` per set of pictures,
-    each of at most `tokens`. `invalid`: share of demonstrations, as long as they only approach, whose instruction is
-    replaced by an impossible one: who has begun has seen what is there, and shall not give up where a hand hides it.
-    `gripper`, `base`, `hands`, `status`: weight of those columns in the flow loss, relative to an arm joint's 1.
+    `robot`, `stills`: samples of demonstrations and of still scenes per process. `corrected`: share of the former that
+    comes out of corrections, where there are any: they are fewer, and each shows what no other does. `conversations`
+    per set of pictures, each of at most `tokens`. `invalid`: share of demonstrations, as long as they only approach,
+    whose instruction is replaced by an impossible one: who has begun has seen what is there, and shall not give up
+    where a hand hides it. `blind`: share of demonstrations whose velocities are not told (their mean in their place): a
+    policy that always knows them learns to go on as before, and where it once stands still it stays (de Haan et al.
+    2019, "Causal confusion in imitation learning"). `gripper`, `base`, `hands`, `status`: weight of those columns in
+    the flow loss, relative to an arm joint's 1.
     """
 
     robot: int = 32
     stills: int = 16
     conversations: int = 4
     tokens: int = 10
+    corrected: float = 0.35
     invalid: float = 0.22
+    blind: float = 0.25
     augment: bool = True
     gripper: float = 2.0
     base: float = 1.0
@@ -224,9 +230,10 @@ class Source:
 
     def hold_out(self, shards: int) -> None:
         """Keep the last demonstrations, of so many shards, for validation."""
-        if shards >= self.demos.shards:
-            raise DatasetError(f"there are {self.demos.shards} shards of demonstrations, {shards} of them to hold out")
-        self.last = len(self.demos) - sum(len(part) for part in self.demos.episode_of[-shards:] if shards)
+        last = len(self.demos) - sum(len(part) for part in self.demos.episode_of[-shards:] if shards)
+        if last <= self.demos.before:
+            raise DatasetError(f"with {shards} shards of demonstrations held out there is none to train on")
+        self.last = last
 
     def seen(self, shards: Shards, frames: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The head's pictures of frames, and `Batch.names` of them."""
@@ -242,11 +249,15 @@ class Source:
         """The batch of a step."""
         rng = np.random.default_rng([seed, step, rank])
         mixture, demos = self._mixture, self.demos
-        frames = rng.integers(self.last, size=mixture.robot)
+        frames = rng.integers(demos.before, self.last, size=mixture.robot)
+        if demos.before:
+            corrected = rng.random(mixture.robot) < mixture.corrected
+            frames = np.where(corrected, rng.integers(demos.before, size=mixture.robot), frames)
         images, scenes, segments, labels = self._parts(demos, frames, rng)
         parts = [(images, segments, labels)]
         names = [self._names(scenes)]
         state = (demos.take("state", frames) - self._norm.state_mean) / self._norm.state_std
+        state[rng.random(mixture.robot) < mixture.blind, self.layout.state_rates] = 0.0
         actions = demos.take("actions", frames)
         weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
         begins = (demos.take("phase", frames) <= PHASES.index("approach")) & (frames >= demos.before)

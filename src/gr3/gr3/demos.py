@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bytemini_core.types import CAMERAS, NANOSECONDS, Array, Mode, Observation, RobotState, SceneState, TaskStatus
+from bytemini_core.types import (
+    CAMERAS,
+    NANOSECONDS,
+    ActionChunk,
+    Array,
+    Mode,
+    Observation,
+    Policy,
+    RobotState,
+    SceneState,
+    TaskStatus,
+)
 from bytemini_description.robot import RobotModel, load_robot
 from bytemini_sim.catalogue import Color, Item, load_catalogue
 from bytemini_sim.expert import PickPlaceExpert
@@ -25,7 +36,6 @@ from bytemini_sim.scoring import Scorer
 from bytemini_sim.tasks import make_task
 from bytemini_sim.world import World
 from trajectory_optimizer.optimizer import TrajectoryOptimizer
-from trajectory_optimizer.schedule import ChunkSchedule
 from wbc_controller.config import WbcConfig
 from wbc_controller.controller import WholeBodyController
 
@@ -41,15 +51,45 @@ STILLS = 512
 
 _CORRECTIONS = 1_000_000
 """Seeds of corrected episodes begin here: no other demonstration shows their scenes."""
+_CHOICE = 3
+"""Of so many scenes the fullest is taken: the more there is, the more goes wrong."""
 _LET_GO = 0.3
 """For so long (s) no hand may have touched the thing before the expert takes over: it would put down what is held."""
 _PATIENCE = 8.0
 """So long (s) that is waited for."""
 
+_TAKING_TURNS = (2.0, 25.0)
+"""For how long (s) the two take turns, at least and at most."""
+_POLICY_DRIVES, _EXPERT_DRIVES = (0.4, 3.5), (0.4, 2.0)
+"""How long a turn is, at least and at most (s)."""
+_HANDED_BACK = ("approach", "descend", "close", "lift", "transfer")
+"""Where the expert gives the robot back: later than that it ends what it does."""
+_BEGINS = 0.8
+"""So long (s) after it took over all frames are kept, not every other."""
+
 _LATENCY = 0.05
 _AFTER_DONE = 5
 
 _DENSE_PHASES = ("descend", "close", "lower", "release")
+
+
+class _Turn:
+    """Who drives since when: a policy, or the expert where it is None."""
+
+    def __init__(self, policy: Policy | None, since: int, rng: np.random.Generator) -> None:
+        self.policy, self.since = policy, since
+        self._end = since + round(float(rng.uniform(*(_POLICY_DRIVES if policy else _EXPERT_DRIVES))) * NANOSECONDS)
+        self._rows = int(policy.metadata.extra["execute"]) if policy is not None else 1
+        if policy is not None:
+            policy.reset()
+
+    def is_over(self, now: int) -> bool:
+        """Whether the turn has had its time."""
+        return now >= self._end
+
+    def asks(self, now: int, period: int) -> bool:
+        """Whether the policy is asked now."""
+        return (now - self.since) % (self._rows * period) == 0
 
 
 @dataclass(frozen=True)
@@ -211,75 +251,86 @@ class Demonstrator:
         return self._run(scene, np.random.default_rng([70_001, seed]), number, 0.0)
 
     def correction(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The frames from where the expert takes over what the policy has begun, after 1 to 12 s.
+        """The frames in which the expert drives, where it and the policy take turns.
 
         So the model sees what its own mistakes lead to, and what to do then, which the expert by itself never shows
         (Ross et al. 2011, "A reduction of imitation learning and structured prediction to no-regret online learning";
-        handing over once instead of labelling every instant, as Kelly et al. 2019, HG-DAgger). No frames where nothing
-        was to be corrected: a hand has the thing all along, or it is inside already.
+        handing over instead of labelling every instant, as Kelly et al. 2019, HG-DAgger). A turn of the expert's is
+        short, because only where it begins is new; the last one goes on to the end. No frames where nothing was to be
+        corrected: a hand has the thing all along, or it is inside already.
         """
-        scene = make_task("pick_place", "train").sample(_CORRECTIONS + seed)
+        task, first = make_task("pick_place", "train"), _CORRECTIONS + _CHOICE * seed
+        scene = max((task.sample(first + i) for i in range(_CHOICE)), key=lambda s: len(s.objects))
         rng = np.random.default_rng([70_003, seed])
-        return self._run(scene, rng, number, float(rng.uniform(1.0, 12.0)))
+        return self._run(scene, rng, number, float(rng.uniform(*_TAKING_TURNS)))
 
     def _run(
-        self, scene: SceneSpec, rng: np.random.Generator, number: int, alone: float
+        self, scene: SceneSpec, rng: np.random.Generator, number: int, in_turns: float
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """An episode that the policy drives for at least `alone` seconds, and the expert from then on."""
+        """An episode in which, for `in_turns` seconds, the policy and the expert take turns; the expert ends it.
+
+        The frames of its last turn are kept if it ends well. Of turns before that only that it had a plan is known.
+        """
         world = self.world(scene)
         expert = PickPlaceExpert(self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=scene.seed)
         optimizer = TrajectoryOptimizer(self.robot)
         optimizer.reset(world.state())
         controller = WholeBodyController(self.robot, WbcConfig())
         controller.request_mode(Mode.POLICY)
-        schedule = ChunkSchedule(DT, _LATENCY)
         scorer = Scorer(world)
-        period = round(DT * NANOSECONDS)
+        period, latency = round(DT * NANOSECONDS), round(_LATENCY * NANOSECONDS)
         frames: list[dict[str, Any]] = []
         finished, odd, upcoming = 0, int(rng.integers(2)), None
-        policy, rows_at_once = self.policy if alone else None, 1
-        if policy is not None:
-            policy.reset()
-            rows_at_once = int(policy.metadata.extra["execute"])
-        begun = ChunkSchedule(rows_at_once * DT, _LATENCY)
-        for_at_most = round((30.0 + alone) * NANOSECONDS)
+        turn = _Turn(self.policy, 0, rng) if in_turns and self.policy is not None else _Turn(None, 0, rng)
+        pending: ActionChunk | None = None
+        proven = 0  # frames before the last turn
+        for_at_most = round((30.0 + in_turns) * NANOSECONDS)
         while world.time < for_at_most:
             now = world.time
             state = world.state()
             if now % period == 0:
-                if policy is not None and now >= alone * NANOSECONDS and scorer.untouched > _LET_GO:
+                if turn.policy is not None and turn.is_over(now) and scorer.untouched > _LET_GO:
                     if _inside(world.scene_state(), scene):
                         break
-                    policy = None
-                if policy is not None:
-                    if now >= (alone + _PATIENCE) * NANOSECONDS:
-                        break
-                    if now % (rows_at_once * period) == 0:
-                        begun.add(policy.infer(Observation(now, scene.instruction, state, world.images())))
+                    turn, proven = _Turn(None, now, rng), len(frames)
+                    expert.reset()
+                elif turn.policy is not None and turn.is_over(now - round(_PATIENCE * NANOSECONDS)):
+                    break
+                elif (
+                    turn.policy is None
+                    and now < in_turns * NANOSECONDS
+                    and turn.is_over(now)
+                    and expert.phase in _HANDED_BACK
+                ):
+                    turn, proven = _Turn(self.policy, now, rng), len(frames)
+                if turn.policy is not None:
+                    if turn.asks(now, period):
+                        pending = turn.policy.infer(Observation(now, scene.instruction, state, world.images()))
                 else:
-                    chunk = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
-                    status = TaskStatus(int(chunk.task_status[0]))
+                    pending = expert.infer(Observation(now, scene.instruction, state, {}, world.scene_state()))
+                    status = TaskStatus(int(pending.task_status[0]))
                     if expert.phase == "stuck":
                         break
                     finished += status is not TaskStatus.ONGOING
-                    tick = now // period
-                    if finished or tick % 2 == odd or expert.phase in _DENSE_PHASES:
+                    begins = 0 < turn.since <= now < turn.since + _BEGINS * NANOSECONDS
+                    if finished or begins or now // period % 2 == odd or expert.phase in _DENSE_PHASES:
                         assert expert.intended is not None
                         rows = self.codec.encode(state, expert.intended.values, status)
                         frames.append(frame_of(world, self.codec, self.views, rows, number, expert.phase))
                     if finished >= _AFTER_DONE:
                         break
-                    schedule.add(chunk)
             optimizer.observe(state)
-            for due in (begun if policy is not None else schedule).take(now) or ():
-                optimizer.add_chunk(due, now)
+            if pending is not None and now >= pending.stamp + latency:
+                optimizer.add_chunk(pending, now)
+                pending = None
             reference = upcoming or optimizer.sample(now)
             upcoming = optimizer.sample(now + world.physics.tick)
             world.step(controller.update(now / NANOSECONDS, state, reference).joint)
             scorer.update()
-        success = finished > 0 and scorer.success
-        about = {**described(scene), "success": success}
-        return (frames if success else []), about | ({"begun_by": self._digest} if alone else {})
+        if not (finished and scorer.success):
+            frames = frames[:proven]
+        about = {**described(scene), "success": bool(frames)}
+        return frames, about | ({"begun_by": self._digest} if in_turns else {})
 
     def still(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A scene with the robot somewhere near home, before anything moves: for vision and language only."""

@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 from bytemini_core.types import CAMERAS, SIDES, Array, RobotState
-from bytemini_data.features import ACTION, EMBODIMENT, HANDS, HEAD, HEAD_FRAME, IMAGE, STATE, TASK_STATUS, policy_chunk
+from bytemini_data.features import (
+    ACTION,
+    EFFORT,
+    EMBODIMENT,
+    HANDS,
+    HEAD,
+    HEAD_FRAME,
+    IMAGE,
+    STATE,
+    TASK_STATUS,
+    VELOCITY,
+    policy_chunk,
+)
 from bytemini_data.lerobot import Dataset
 from bytemini_description.kinematics import Kinematics
 from bytemini_description.robot import VERSIONS, RobotModel, load_robot
@@ -19,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gr3.demos import Recipe
-from gr3.layout import DT, HORIZON, ChunkCodec, pose_vector
+from gr3.layout import DT, HORIZON, ActionLayout, ChunkCodec, pose_vector
 from gr3.shards import THINGS, Shard, shard_folder
 from gr3.views import SOURCE_SIZE, TINY_VIEWS, VIEWS, View
 
@@ -91,7 +103,8 @@ def import_lerobot(
         together: episodes in a shard.
 
     Raises:
-        ValueError: other cameras, other joints, or a frame rate that does not divide the chunk's.
+        ValueError: other cameras, other joints, no velocities or efforts, or a frame rate that does not divide the
+            chunk's.
     """
     cameras = tuple(f"{IMAGE}{camera}" for camera in CAMERAS)
     dataset = Dataset(root, image_size=SOURCE_SIZE)
@@ -104,6 +117,11 @@ def import_lerobot(
         raise ValueError(
             f"{root}: {STATE} has other numbers than robot {robot.version} "
             f"({'lacks ' + ', '.join(missing) if missing else 'another order'})"
+        )
+    unknown = [name for name in (VELOCITY, EFFORT) if name not in dataset.schema.features]
+    if unknown:
+        raise ValueError(
+            f"{root} lacks {', '.join(unknown)}: the model's state has velocities and the grippers' efforts"
         )
     every = dataset.fps * DT
     if abs(every - round(every)) > 1e-9 or every < 1:
@@ -157,9 +175,9 @@ def _unlabelled(number: int) -> dict[str, Any]:
 def _robot(
     dataset: Dataset, codec: ChunkCodec, _: Array, frame: int, steps: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float32]]:
-    numbers = dataset.column(STATE)[frame].astype(np.float64)
+    numbers, rates, effort = (dataset.column(name)[frame].astype(np.float64) for name in (STATE, VELOCITY, EFFORT))
     n = len(codec.robot.joint_names)
-    state = RobotState(0, tuple(codec.robot.joint_names), numbers[:n], np.zeros(n), np.zeros(n), numbers[n:])
+    state = RobotState(0, codec.layout.joints, numbers[:n], rates[:n], effort, numbers[n:], rates[n:])
     # `action` is where to be one frame later: the row that is due at a frame is the action of the one before.
     actions = dataset.column(ACTION)[np.maximum(steps - 1, frame)]
     values = policy_chunk(numbers, actions, dataset.names(ACTION), codec.robot.policy_columns)
@@ -177,7 +195,10 @@ def _human(
     relative = [[np.linalg.inv(now[i]) @ _pose(column[s][7 * i : 7 * i + 7]) for i in range(len(SIDES))] for s in steps]
     rows[:, layout.hands] = pose_vector(np.array(relative)).reshape(len(steps), -1)
     hands = np.stack([seen_from @ np.linalg.inv(head) @ hand for hand in now])
-    state = np.concatenate([codec.robot.home, pose_vector(hands).reshape(-1)]).astype(np.float32)
+    joints, n = codec.robot.home, len(codec.robot.home)
+    still = RobotState(0, layout.joints, joints, np.zeros(n), np.zeros(n))
+    state = codec.state(still)
+    state[layout.state_hands] = pose_vector(hands).reshape(-1)
     return {"state": state, "actions": rows}
 
 
@@ -201,6 +222,7 @@ def import_chats(file: Path, out: Path, views: Mapping[str, View] = TINY_VIEWS) 
     """
     first = 1 + max((int(p.name) for p in (out / "stills").glob("[0-9]*")), default=-1)
     shard, total = Shard(dict(views), [], []), 0
+    layout = ActionLayout.of(load_robot("v1"))
 
     def flush() -> None:
         nonlocal shard, first
@@ -214,9 +236,9 @@ def import_chats(file: Path, out: Path, views: Mapping[str, View] = TINY_VIEWS) 
         shard.frames.append(
             {
                 **images,
-                "state": np.zeros(37, np.float32),
+                "state": np.zeros(len(layout.state_names), np.float32),
                 **_unlabelled(len(shard.episodes)),
-                "actions": np.zeros((HORIZON, 38), np.float32),
+                "actions": np.zeros((HORIZON, len(layout.columns)), np.float32),
             }
         )
         shard.episodes.append(

@@ -26,6 +26,7 @@ STATUS = "task_status"
 POSE = ("x", "y", "z", "r11", "r21", "r31", "r12", "r22", "r32")
 """A hand's pose: translation (m) and the first two columns of its rotation matrix."""
 HANDS = tuple(f"{side}_hand/{part}" for side in SIDES for part in POSE)
+BASE_TWIST = ("base/vx", "base/vy", "base/wz")
 
 Float = NDArray[np.float32]
 
@@ -70,7 +71,9 @@ class ActionLayout:
     Attributes:
         policy: the 19 columns that leave the model as an `ActionChunk`: 14 arm joints, 2 grippers, 3 base.
         columns: `policy`, then both hands' poses (auxiliary), then the task status.
-        state_names: 19 joint positions, then both hands' poses in base_footprint.
+        state_names: 19 joint positions and velocities, the base's twist, the grippers' efforts, then both hands' poses
+            in base_footprint. By posture alone, setting out looks like arriving, and fingers that hold a wide thing
+            look like fingers that are still closing.
     """
 
     policy: tuple[str, ...]
@@ -89,7 +92,14 @@ class ActionLayout:
     @property
     def state_names(self) -> tuple[str, ...]:
         """Entries of the state vector."""
-        return (*self.joints, *HANDS)
+        velocities = (f"{name}/velocity" for name in self.joints)
+        efforts = (f"{name}/effort" for name in self.grippers)
+        return (*self.joints, *velocities, *BASE_TWIST, *efforts, *HANDS)
+
+    @property
+    def grippers(self) -> tuple[str, ...]:
+        """The joints whose effort belongs to the state."""
+        return tuple(name for name in self.joints if name.endswith("_gripper_joint"))
 
     @property
     def status(self) -> int:
@@ -100,6 +110,16 @@ class ActionLayout:
     def hands(self) -> slice:
         """Where the hand columns are."""
         return slice(len(self.policy), len(self.policy) + len(HANDS))
+
+    @property
+    def state_rates(self) -> slice:
+        """Where velocities and the base's twist are in the state vector."""
+        return slice(len(self.joints), 2 * len(self.joints) + len(BASE_TWIST))
+
+    @property
+    def state_hands(self) -> slice:
+        """Where the hands' poses are in the state vector."""
+        return slice(len(self.state_names) - len(HANDS), len(self.state_names))
 
     def supervised(self, kind: str) -> NDArray[np.bool_]:
         """(columns,) which columns a kind of sample supervises.
@@ -144,6 +164,7 @@ class ChunkCodec:
         self.layout = ActionLayout.of(robot)
         self._kinematics = Kinematics(robot)
         self._relative, self._reference = self.layout.relative_joints()
+        self._grippers = [self.layout.joints.index(name) for name in self.layout.grippers]
         self._driven = [
             (column, robot.joint_names.index(name))
             for column, name in enumerate(self.layout.policy)
@@ -156,23 +177,31 @@ class ChunkCodec:
         Raises:
             ValueError: the state lacks joints of this robot; names them.
         """
+        return state.position[self._order(state)]
+
+    def _order(self, state: RobotState) -> slice | list[int]:
         if state.names == self.layout.joints:
-            return state.position
+            return slice(None)
         at = {name: i for i, name in enumerate(state.names)}
         missing = [name for name in self.layout.joints if name not in at]
         if missing:
             raise ValueError(f"the robot's state lacks {', '.join(missing)}; the policy was trained with them")
-        return state.position[[at[name] for name in self.layout.joints]]
+        return [at[name] for name in self.layout.joints]
 
     def hands(self, position: ArrayLike, base: ArrayLike = (0.0, 0.0, 0.0)) -> Array:
         """(2, 4, 4) poses of both tcps in base_footprint, or in odom for a base pose."""
         return np.stack([self._kinematics.forward(f"{side}_tcp", position, base) for side in SIDES])
 
     def state(self, state: RobotState) -> Float:
-        """The model's (37,) state vector."""
-        position = self.position(state)
+        """The model's (61,) state vector.
+
+        Raises:
+            ValueError: see `position`.
+        """
+        order = self._order(state)
+        position, effort = state.position[order], state.effort[order][self._grippers]
         hands = pose_vector(self.hands(position)).reshape(-1)
-        return np.concatenate([position, hands]).astype(np.float32)
+        return np.concatenate([position, state.velocity[order], state.base_twist, effort, hands]).astype(np.float32)
 
     def encode(self, state: RobotState, values: ArrayLike, status: TaskStatus | Sequence[int]) -> Float:
         """A chunk's rows as the model's.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from gr3.deploy import FORMAT, CheckpointError, Networks
 from gr3.model import GR3, STEPS, Prefix
 from gr3.text import Text
-from gr3.train import build
+from gr3.train import build, record_of
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,8 @@ def read_run(folder: Path, live: bool = False) -> Run:
     Raises:
         CheckpointError: the folder is no run, or it is damaged.
     """
-    for file in ("training.json", "tokenizer.json", "last.pt"):
-        if not (folder / file).is_file():
-            raise CheckpointError(f"{folder} has no {file}: it is no training run, or nothing has been saved yet")
     try:
-        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        record = record_of(folder)
         text = Text.load(folder / "tokenizer.json")
         model = build(record, text)
         saved = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)

@@ -56,7 +56,7 @@ class Shard:
         for key in self.frames[0]:
             np.save(temporary / f"{key}.npy", np.stack([frame[key] for frame in self.frames]))
         meta = {
-            "format": "gr3-shard/1",
+            "format": "gr3-shard/2",
             "kind": kind,
             "frames": len(self.frames),
             "views": {name: {"crop": view.crop, "size": view.size} for name, view in self.views.items()},

@@ -100,12 +100,13 @@ class Text:
         labels after the tokens are those of `located`.
         """
         at = [self.ids(f"<|{i}|>")[0] for i in range(BINS)]
-        fine = np.zeros((BINS * FINE, self.size), dtype=np.float32)
-        targets = np.eye(self.size, dtype=np.float32)
-        for rows, middle in ((at, np.arange(BINS)), (range(len(fine)), (np.arange(BINS * FINE) + 0.5) / FINE - 0.5)):
-            near = np.exp(-0.5 * (np.subtract.outer(middle, np.arange(BINS)) / width) ** 2)
-            (targets if rows is at else fine)[np.ix_(list(rows), at)] = near / near.sum(1, keepdims=True)
-        return np.concatenate([targets, fine])
+        middles = np.concatenate([np.arange(BINS), (np.arange(BINS * FINE) + 0.5) / FINE - 0.5])
+        near = np.exp(-0.5 * (np.subtract.outer(middles, np.arange(BINS)) / width) ** 2)
+        near /= near.sum(1, keepdims=True)
+        targets = np.zeros((self.size + BINS * FINE, self.size), dtype=np.float32)
+        targets[: self.size] = np.eye(self.size)
+        targets[np.ix_([*at, *range(self.size, len(targets))], at)] = near
+        return targets
 
     def located(self, fractions: NDArray[np.float64]) -> NDArray[np.int64]:
         """(n,) labels of places, fractions (n,) of a picture or the workspace; nan: not there. Beyond is the edge."""

@@ -154,12 +154,18 @@ def _before(config: TrainConfig) -> dict[str, Any] | None:
     Raises:
         ValueError: there is none.
     """
-    if not config.init:
-        return None
-    run = Path(config.init)
+    return record_of(Path(config.init)) if config.init else None
+
+
+def record_of(run: Path) -> dict[str, Any]:
+    """`training.json` of a run that has saved something.
+
+    Raises:
+        ValueError: it is none.
+    """
     for file in ("training.json", "tokenizer.json", "last.pt"):
         if not (run / file).is_file():
-            raise ValueError(f"--init {run} has no {file}: it is no training run, or nothing has been saved yet")
+            raise ValueError(f"{run} has no {file}: it is no training run, or nothing has been saved yet")
     record: dict[str, Any] = json.loads((run / "training.json").read_text(encoding="utf-8"))
     return record
 
@@ -225,9 +231,9 @@ def rate_at(step: int, config: TrainConfig) -> float:
     return rate
 
 
-def stages(config: TrainConfig) -> list[tuple[TrainConfig, int]]:
-    """What is done in which order, and at which step each begins: all of the model; then the DiT alone."""
-    return [(config, 0), (config.acting_alone(), config.steps)]
+def stages(config: TrainConfig) -> list[tuple[TrainConfig, int, bool]]:
+    """What is done in which order, at which step each begins, and whether it is the DiT's alone: all; then the DiT."""
+    return [(config, 0, False), (config.acting_alone(), config.steps, True)]
 
 
 def build(record: dict[str, Any], text: Text) -> GR3:
@@ -356,11 +362,11 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     def late() -> bool:  # never before the first step: a run that is called again and again gets on
         return worked and bool(config.minutes) and time.monotonic() - began > 60 * config.minutes
 
-    for stage, first in stages(config):
+    for stage, first, alone in stages(config):
         start = max(int(saved["step"]) if saved else 0, first)
         if late() or start >= first + stage.steps:
             continue
-        if first:
+        if alone:
             # The averaged model reads better than the last one; from here on it is only read with.
             if start == first:
                 model.load_state_dict(average)
@@ -372,7 +378,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
             optimizer.load_state_dict(saved["optimizer"])
         trained: Any = LossStep(model, blur)
         if config.processes > 1:
-            unused = not first and not (stage.cotraining and stage.conversations)
+            unused = not alone and not (stage.cotraining and stage.conversations)
             trained = DistributedDataParallel(trained, find_unused_parameters=unused)
         for step in range(start, first + stage.steps):
             if late():

@@ -115,7 +115,7 @@ def _write_shards(root: Path, layout, shards=3, frames=12):
                 for i in range(2)
             ]
             meta = {
-                "format": "gr3-shard/1",
+                "format": "gr3-shard/2",
                 "kind": kind,
                 "frames": frames,
                 "views": {name: {"crop": v.crop, "size": v.size} for name, v in TINY_VIEWS.items()},

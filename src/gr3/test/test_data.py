@@ -192,13 +192,35 @@ def test_only_what_has_not_begun_can_be_impossible(phase, corrected, share, tmp_
     for file in (root / "demos").glob("*/phase.npy"):
         np.save(file, np.full_like(np.load(file), PHASES.index(phase)))
     if corrected:
-        for shard in ("00000", "00001"):
-            shutil.move(root / "demos" / shard, root / "corrections" / shard)
+        shutil.move(root / "demos" / "00000", root / "corrections" / "00000")
     demos = Shards(root / "demos", before=root / "corrections")
-    mixture = Mixture(robot=16, stills=0, invalid=1.0)
+    mixture = Mixture(robot=16, stills=0, invalid=1.0, corrected=1.0)
     source = Source(demos, None, text, layout, normalisation_of(demos, layout), mixture, 28)
     source.hold_out(1)
     assert (source.batch(0, 0).weight[:, 0] == 0).mean() == share
+
+
+def test_so_many_samples_are_of_corrections(tmp_path, write_shards, layout, text):
+    root = write_shards(tmp_path, layout)
+    shutil.move(root / "demos" / "00000", root / "corrections" / "00000")
+    for shard, value in (("corrections/00000", 5.0), ("demos/00001", 0.0)):
+        file = root / shard / "state.npy"
+        np.save(file, np.full_like(np.load(file), value))
+    demos = Shards(root / "demos", before=root / "corrections")
+    norm = normalisation_of(demos, layout)
+    source = Source(demos, None, text, layout, norm, Mixture(robot=400, stills=0, corrected=0.35), 28)
+    source.hold_out(1)
+    corrected = source.batch(0, 0).state[:, 0] * norm.state_std[0] + norm.state_mean[0] > 2.5
+    assert 0.25 < corrected.mean() < 0.45
+
+
+def test_some_are_not_told_how_fast_the_robot_is(source, layout):
+    states = np.concatenate([source.batch(0, step).state for step in range(60)])
+    rates = states[:, layout.state_rates]
+    hidden = (rates == 0).all(1)
+    assert 0.14 < hidden.mean() < 0.36  # 25 % of 360, four standard deviations and more around it
+    assert (rates[~hidden] != 0).all()
+    assert (np.delete(states, np.r_[layout.state_rates], axis=1) != 0).all()
 
 
 def test_held_out_frames_are_never_drawn(source):
@@ -303,9 +325,12 @@ def test_corrections_come_before_the_demonstrations_that_are_held_out(tmp_path, 
     assert both.episodes[both.episode_index[-1]] == alone.episodes[alone.episode_index[-1]]
 
 
-def test_the_expert_takes_over_from_the_policy(checkpoint):
+def test_the_policy_and_the_expert_take_turns(checkpoint, monkeypatch):
     demonstrator = Demonstrator(Recipe(), checkpoint[0])
-    frames, about = demonstrator.correction(2, 0)
+    turns = []
+    monkeypatch.setattr(demonstrator.policy, "reset", lambda: turns.append(True))
+    frames, about = demonstrator.correction(3, 0)
+    assert len(turns) > 1
     assert about["success"]
     assert about["seed"] >= 1_000_000, "no scene of a demonstration"
     assert len(about["begun_by"]) == 64, "digest of the checkpoint"

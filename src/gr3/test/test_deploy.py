@@ -150,7 +150,7 @@ def edited(folder, tmp_path, edit):
     ("edit", "words"),
     [
         (lambda p: p["policy_columns"].reverse(), "entry 0 is 'base/yaw', the robot's is 'left_shoulder_pitch_joint'"),
-        (lambda p: p["state_names"].pop(), "36 instead of 37"),
+        (lambda p: p["state_names"].pop(), "60 instead of 61"),
         (lambda p: p["columns"].append("tail"), "39 instead of 38"),
         (lambda p: p.update(cameras=["head"]), "cameras head"),
         (lambda p: p.update(format="other/1"), "'other/1'"),

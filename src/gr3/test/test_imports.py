@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def recorded(tmp_path_factory, robot):
                     )
                 else:
                     base = np.array([0.01 * t, 0.0, 0.0])
-                    state = RobotState(0, tuple(robot.joint_names), position(t), np.zeros(n), np.zeros(n), base)
+                    rates, effort = 10 * (position(t + 1) - position(t)), np.full(n, 0.5 * t)
+                    state = RobotState(0, robot.joint_names, position(t), rates, effort, base, np.array([0.1, 0, 0]))
                     target = np.concatenate([position(t + 1), base + np.array([0.01, 0, 0])])
                     moment = Moment(images, state, target, task_status=TaskStatus.ONGOING)
                 episode.add(layout.frame(moment))
@@ -87,6 +89,15 @@ def test_a_robots_episode_has_the_chunks_that_it_was_driven_with(recorded, robot
     assert abs(int(shards.take("head", np.array([3]))[0].mean()) - 30) <= 2
 
 
+def test_the_state_of_a_recorded_frame_is_the_robots(recorded, robot, layout, tmp_path):
+    import_lerobot(recorded, tmp_path, robot, stride=1)
+    state = dict(zip(layout.state_names, Shards(tmp_path / "demos").take("state", np.array([3]))[0], strict=True))
+    assert state["left_elbow_joint/velocity"] == pytest.approx(0.2)
+    assert state["right_elbow_joint/velocity"] == 0
+    assert state["base/vx"] == pytest.approx(0.1)
+    assert state["left_gripper_joint/effort"] == state["right_gripper_joint/effort"] == 1.5
+
+
 def test_a_persons_episode_supervises_hands_only_and_shows_no_wrists(recorded, robot, layout, tmp_path):
     import_lerobot(recorded, tmp_path, robot, stride=1)
     shards = Shards(tmp_path / "demos")
@@ -100,7 +111,8 @@ def test_a_persons_episode_supervises_hands_only_and_shows_no_wrists(recorded, r
     np.testing.assert_allclose(rise[:, 2], 0.01 * np.minimum(np.arange(1, 17), FRAMES - 1), atol=1e-5)
     # The head is where the robot's is at home, so the hands are where the robot's are at home.
     state = shards.take("state", np.array([first]))[0]
-    np.testing.assert_allclose(pose_matrix(state[19:28]), hand, atol=1e-5)
+    np.testing.assert_allclose(pose_matrix(state[layout.state_hands][:9]), hand, atol=1e-5)
+    assert not state[19 : layout.state_hands.start].any(), "nobody knows how fast a person's joints are"
 
     text = Text.build(corpus(shards.episodes))
     source = Source(shards, None, text, layout, normalisation_of(shards, layout), Mixture(robot=16, stills=0), 24)
@@ -131,6 +143,24 @@ def test_datasets_of_other_robots_or_cameras_are_refused(recorded, robot, tmp_pa
             import_lerobot(recorded, tmp_path, robot)
     finally:
         info.write_text(before)
+
+
+def test_datasets_without_efforts_are_refused(robot, tmp_path):
+    layout = Layout(robot, (224, 224), 10)
+    schema = layout.schema
+    features = {name: feature for name, feature in schema.features.items() if name != "observation.effort"}
+    n = len(robot.joint_names)
+    images = {name: np.zeros((224, 224, 3), np.uint8) for name in CAMERAS}
+    frame = layout.frame(Moment(images, RobotState(0, robot.joint_names, robot.home, np.zeros(n), np.zeros(n))))
+    del frame["observation.effort"]
+    with DatasetWriter(tmp_path / "set", replace(schema, features=features)) as writer:
+        episode = writer.begin("put the apple into the bowl")
+        episode.add(frame)
+        staged = episode.finish()
+        conclude(staged.columns, True, 1.0)
+        writer.commit(staged, {"success": True, **dict.fromkeys(WORDS, "")})
+    with pytest.raises(ValueError, match=r"lacks observation\.effort"):
+        import_lerobot(tmp_path / "set", tmp_path, robot)
 
 
 def test_chats_go_out_and_come_back(tmp_path, write_shards, layout):

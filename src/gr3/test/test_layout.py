@@ -1,5 +1,7 @@
 """Columns, relative coding, and what each kind of sample supervises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bytemini_core.types import RobotState, TaskStatus
@@ -124,7 +126,32 @@ def test_joints_are_found_by_name(robot):
     codec = ChunkCodec(robot)
     state = state_of(robot, np.random.default_rng(2))
     order = np.random.default_rng(3).permutation(len(state.names))
-    shuffled = RobotState(
-        0, tuple(state.names[i] for i in order), state.position[order], state.velocity, state.effort, state.base_pose
+    names = tuple(state.names[i] for i in order)
+    rng = np.random.default_rng(4)
+    state = replace(state, velocity=rng.normal(size=19), effort=rng.normal(size=19), base_twist=rng.normal(size=3))
+    shuffled = replace(
+        state,
+        names=names,
+        position=state.position[order],
+        velocity=state.velocity[order],
+        effort=state.effort[order],
     )
     np.testing.assert_array_equal(codec.state(state), codec.state(shuffled))
+
+
+def test_every_number_of_the_state_is_what_its_name_says(robot):
+    codec = ChunkCodec(robot)
+    rng = np.random.default_rng(5)
+    state = replace(
+        state_of(robot, rng), velocity=rng.normal(size=19), effort=rng.normal(size=19), base_twist=rng.normal(size=3)
+    )
+    found = dict(zip(codec.layout.state_names, codec.state(state), strict=True))
+    for i, name in enumerate(state.names):
+        assert found[name] == np.float32(state.position[i])
+        assert found[f"{name}/velocity"] == np.float32(state.velocity[i])
+        if name.endswith("gripper_joint"):
+            assert found[f"{name}/effort"] == np.float32(state.effort[i])
+    assert [found[f"base/{axis}"] for axis in ("vx", "vy", "wz")] == state.base_twist.astype(np.float32).tolist()
+    np.testing.assert_allclose(
+        codec.state(state)[codec.layout.state_hands], pose_vector(codec.hands(state.position)).ravel(), rtol=1e-6
+    )

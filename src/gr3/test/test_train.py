@@ -60,18 +60,21 @@ def test_a_resumed_run_has_the_curve_of_one_that_was_never_stopped(data, tmp_pat
 
 @pytest.mark.usefixtures("toyed")
 def test_in_the_last_stage_only_the_dit_learns(data, tmp_path):
-    out = tmp_path / "out"
-    arguments = ["--data", str(data), "--out", str(out), *SMALL, "--steps", "2"]
-    train.main(arguments)
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    arguments = ["--data", str(data), *SMALL]
+    train.main([*arguments, "--out", str(out), "--steps", "2"])
     before = torch.load(out / "last.pt", weights_only=True)["average"]
-    train.main([*arguments, "--acting", "2"])
-    after = torch.load(out / "last.pt", weights_only=True)
-    for name, old in before.items():
-        if name.startswith("dit."):
-            continue
-        assert torch.equal(after["model"][name], old), name
-    assert any(not torch.equal(after["model"][name], before[name]) for name in before if name.startswith("dit."))
-    assert {row["next_token"] for row in rows(out)[2:]} == {"nan"}
+    train.main([*arguments, "--out", str(alone), "--init", str(out), "--steps", "0", "--acting", "2"])
+    train.main([*arguments, "--out", str(out), "--steps", "2", "--acting", "2"])
+    for folder, first in ((out, 2), (alone, 0)):
+        after = torch.load(folder / "last.pt", weights_only=True)
+        for name, old in before.items():
+            if name.startswith("dit."):
+                continue
+            assert torch.equal(after["model"][name], old), name
+        assert any(not torch.equal(after["model"][name], before[name]) for name in before if name.startswith("dit."))
+        assert {row.get("next_token", "nan") for row in rows(folder)[first:]} == {"nan"}
+        assert len(rows(folder)) == first + 2
 
 
 @pytest.mark.usefixtures("toyed")
