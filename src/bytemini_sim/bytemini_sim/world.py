@@ -23,7 +23,8 @@ _POSITION_TOLERANCE = 2e-3
 _VELOCITY_TOLERANCE = 1.02
 _TILT_TOLERANCE = 5e-3
 _JUMP = 20.0
-"""A velocity (rad/s, m/s) that changes by more within one physics step is looked at twice."""
+"""A step in which a velocity (rad/s, m/s) changes by more is solved again. A hard knock may do that too; either solver
+serves it."""
 WRIST_LAG = 0.06
 """Delay from command to motion of the wrist, s (ByteWrist report)."""
 

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from bytemini_core.errors import UserError
 
-COLUMNS, STATE = 38, 61
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure training throughput and memory of gr3-tiny, and where there is a GPU the full model's latency."""
@@ -81,9 +79,9 @@ def training(steps: int, samples: int) -> dict[str, float]:
         text=rng.integers(70, 500, (samples, model.config.text_length)),
         text_mask=np.ones((samples, model.config.text_length), dtype=bool),
         text_labels=np.full((samples, model.config.text_length), IGNORE),
-        state=rng.normal(size=(robot, STATE)).astype(np.float32),
-        actions=rng.normal(size=(robot, model.config.action.horizon, COLUMNS)).astype(np.float32),
-        weight=np.ones((robot, COLUMNS), dtype=np.float32),
+        state=rng.normal(size=(robot, model.config.state)).astype(np.float32),
+        actions=rng.normal(size=(robot, model.config.action.horizon, model.config.columns)).astype(np.float32),
+        weight=np.ones((robot, model.config.columns), dtype=np.float32),
         segments=segments,
         labels=segments,
         names=np.zeros((samples, 0, model.config.text.vocabulary), dtype=np.float32),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gr3 import talk
 from gr3.layout import ActionLayout
-from gr3.shards import PHASES
+from gr3.shards import FORMAT, PHASES
 from gr3.text import WHERE, Text
 
 IGNORE = -100
@@ -118,8 +118,8 @@ class Shards:
         for path in paths:
             raw = (path / "meta.json").read_bytes()
             meta = json.loads(raw)
-            if meta.get("format") != "gr3-shard/2":
-                raise DatasetError(f"{path} is of format {meta.get('format')!r}, expected 'gr3-shard/2'")
+            if meta.get("format") != FORMAT:
+                raise DatasetError(f"{path} is of format {meta.get('format')!r}, expected {FORMAT!r}")
             if set(meta["views"]) != set(CAMERAS):
                 raise DatasetError(f"{path} has cameras {', '.join(meta['views'])}, expected {', '.join(CAMERAS)}")
             if views is not None and meta["views"] != views:

@@ -228,7 +228,7 @@ class Demonstrator:
     """Runs the expert through the whole stack (trajectory optimiser, whole-body controller, physics) and records."""
 
     def __init__(self, recipe: Recipe, checkpoint: Path | None = None) -> None:
-        """`checkpoint`: of the policy that begins the episodes that are to be corrected; they keep its digest."""
+        """`checkpoint`: of the policy that takes turns with the expert in corrections; they keep its digest."""
         self.recipe = recipe
         self.policy = load_policy(checkpoint, threads=1) if checkpoint else None
         self._digest = _digest_of(checkpoint) if checkpoint else ""
@@ -281,7 +281,7 @@ class Demonstrator:
         period, latency = round(DT * NANOSECONDS), round(_LATENCY * NANOSECONDS)
         frames: list[dict[str, Any]] = []
         finished, odd, upcoming = 0, int(rng.integers(2)), None
-        turn = _Turn(self.policy, 0, rng) if in_turns and self.policy is not None else _Turn(None, 0, rng)
+        turn = _Turn(self.policy if in_turns else None, 0, rng)
         pending: ActionChunk | None = None
         proven = 0  # frames before the last turn
         for_at_most = round((30.0 + in_turns) * NANOSECONDS)

@@ -17,8 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where the shards go (outside the repository)")
     parser.add_argument("--episodes", type=int, default=2048, help="demonstrations, in shards of 32")
     parser.add_argument("--stills", type=int, default=8192, help="still scenes, in shards of 512")
-    parser.add_argument("--corrections", type=int, default=0, help="episodes that --policy begins, in shards of 32")
-    parser.add_argument("--policy", type=Path, help="checkpoint whose episodes the expert takes over")
+    parser.add_argument(
+        "--corrections",
+        type=int,
+        default=0,
+        help="episodes in which --policy and the expert take turns, in shards of 32",
+    )
+    parser.add_argument("--policy", type=Path, help="checkpoint that takes turns with the expert")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--views", choices=("tiny", "full"), default="tiny", help="size of model the pictures are for")
     parser.add_argument("--from-lerobot", type=Path, help="add this dataset's episodes instead of simulating")

@@ -34,6 +34,9 @@ def read_run(folder: Path, live: bool = False) -> Run:
     """
     try:
         record = record_of(folder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    try:
         text = Text.load(folder / "tokenizer.json")
         model = build(record, text)
         saved = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)

@@ -13,6 +13,8 @@ import numpy as np
 
 from gr3.views import View
 
+FORMAT = "gr3-shard/2"
+"""What `meta.json` of a shard says of itself."""
 THINGS = 8
 """Most things (objects and containers) a scene holds: rows of the label arrays."""
 
@@ -56,7 +58,7 @@ class Shard:
         for key in self.frames[0]:
             np.save(temporary / f"{key}.npy", np.stack([frame[key] for frame in self.frames]))
         meta = {
-            "format": "gr3-shard/2",
+            "format": FORMAT,
             "kind": kind,
             "frames": len(self.frames),
             "views": {name: {"crop": view.crop, "size": view.size} for name, view in self.views.items()},
