@@ -28,7 +28,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -56,6 +56,9 @@ TAIL = 2.0
 PICTURE_RATE = 5.0
 """Pictures per second and camera that are kept, as JPEG: raw ones would be gigabytes."""
 
+LOG = "/rosout"
+"""What the nodes say."""
+
 LATCHED: dict[str, type] = {"wbc/mode": WbcStatus, "estop": Bool, HOLDING: Bool}
 
 TOPICS: dict[str, type] = {
@@ -74,11 +77,14 @@ TOPICS: dict[str, type] = {
     ALIVE: Header,
     **LATCHED,
     "/diagnostics": DiagnosticArray,
-    "/rosout": Log,
+    LOG: Log,
 }
 """What is recorded beside the pictures."""
 
 _RECORDED_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+_LOG_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""As the nodes offer it: no line is lost, and those of the seconds before the recorder was up are heard too."""
+
 _LEVELS = {10: "debug", 20: "info", 30: "warn", 40: "error", 50: "fatal"}
 
 
@@ -141,14 +147,15 @@ class FlightRecorder(Node):  # type: ignore[misc]
         name = self.resolve_topic_name(topic)
         qos = TopicQos("reliable", "transient_local", 1) if latched else TopicQos("reliable", depth=10)
         self._types[name] = (kind, qos)
-        judge = {"wbc/mode": self._on_mode, "/diagnostics": self._on_diagnostics, "/rosout": self._on_log}.get(topic)
+        judge = {"wbc/mode": self._on_mode, "/diagnostics": self._on_diagnostics, LOG: self._on_log}.get(topic)
 
         def hear(cdr: bytes) -> None:
             self._remember(name, cdr)
             if judge is not None:
                 judge(deserialize_message(cdr, kind))
 
-        self.create_subscription(kind, topic, hear, LATCHED_QOS if latched else _RECORDED_QOS, raw=True)
+        heard = LATCHED_QOS if latched else _LOG_QOS if topic == LOG else _RECORDED_QOS
+        self.create_subscription(kind, topic, hear, heard, raw=True)
 
     def _remember(self, topic: str, cdr: bytes) -> None:
         with self._lock:

@@ -92,6 +92,12 @@ def test_the_run_folder_tells_nodes_parameters_versions_and_log(recorder, robot)
     assert all(line["run"] == "a-run" for line in lines())
 
 
+def test_what_was_logged_before_the_recorder_was_up_is_kept(robot, request):
+    robot.get_logger().warning("said before")
+    run = request.getfixturevalue("recorder")
+    until(lambda: "said before" in (run / "log.jsonl").read_text(), 20)
+
+
 def test_a_recording_on_request_and_no_more_than_wanted(recorder, robot):
     client = robot.create_client(Trigger, "flight_recorder/save")
     assert client.wait_for_service(10)

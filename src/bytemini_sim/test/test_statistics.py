@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bytemini_sim.evaluation.gate import POLICY_GATE
+from bytemini_sim.evaluation.gate import LOSS, regression
 from bytemini_sim.evaluation.statistics import (
     PASS,
     PairedTest,
@@ -52,13 +52,21 @@ def test_the_gate_keeps_its_error_rates_exactly():
     assert mean_bad < 60
 
 
-@pytest.mark.parametrize(
-    ("rate", "passes", "episodes"), [(0.92, 0.995, 21), (0.90, 0.977, 26), (0.80, 0.398, 46), (0.70, 0.045, 30)]
-)
-def test_the_gate_of_the_bundled_policy_does_what_it_says(rate, passes, episodes):
-    passed, mean = POLICY_GATE.characteristics(rate)
-    assert passed == pytest.approx(passes, abs=0.0006)
-    assert mean == pytest.approx(episodes, abs=0.5)
+@pytest.mark.parametrize("measured", [(30, 60), (45, 60), (80, 100), (97, 100)])
+def test_the_gate_of_a_policy_passes_what_did_not_change_and_refuses_what_lost_much(measured):
+    gate = regression(*measured)
+    rate = measured[0] / measured[1]
+    assert gate.good < rate
+    assert gate.bad == pytest.approx(gate.good - LOSS)
+    assert gate.characteristics(rate)[0] >= 0.995
+    assert gate.characteristics(gate.good)[0] >= 0.93
+    assert gate.characteristics(gate.bad)[0] <= 0.05
+    assert max(gate.characteristics(r)[1] for r in np.linspace(0.05, 0.95, 19)) < 45, "episodes, in the mean"
+
+
+def test_a_policy_with_nothing_to_lose_cannot_be_held_to_it():
+    with pytest.raises(ValueError, match="nothing to lose"):
+        regression(10, 40)
 
 
 def test_the_gate_does_what_its_characteristics_say():

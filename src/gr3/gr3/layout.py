@@ -84,6 +84,19 @@ class ActionLayout:
         """The layout of a robot model."""
         return cls(tuple(robot.policy_columns), tuple(robot.joint_names))
 
+    @classmethod
+    def named(cls, columns: Sequence[str], state_names: Sequence[str]) -> ActionLayout:
+        """The layout whose columns and state have these names, as a run or a checkpoint keeps them.
+
+        Raises:
+            ValueError: no layout has.
+        """
+        policy = tuple(columns[: -len(HANDS) - 1])
+        layout = cls(policy, tuple(name for name in state_names if "/" not in name))
+        if (layout.columns, layout.state_names) != (tuple(columns), tuple(state_names)):
+            raise ValueError("the columns and the state have other names than this version gives them: train anew")
+        return layout
+
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that the model predicts."""

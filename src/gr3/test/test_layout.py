@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bytemini_core.types import RobotState, TaskStatus
-from gr3.layout import HORIZON, ChunkCodec, pose_matrix, pose_vector
+from gr3.layout import HORIZON, ActionLayout, ChunkCodec, pose_matrix, pose_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -27,6 +27,13 @@ def chunk(robot, rng, k=HORIZON):
         values[:, start : start + 2] *= 0.4
     values[:, 16:] = rng.uniform(-0.2, 0.2, (k, 3))
     return values
+
+
+def test_a_layout_is_known_by_its_names(layout):
+    assert ActionLayout.named(list(layout.columns), list(layout.state_names)) == layout
+    for wrong in (layout.state_names[1:], layout.state_names[::-1], (*layout.state_names, "more")):
+        with pytest.raises(ValueError, match="other names"):
+            ActionLayout.named(layout.columns, wrong)
 
 
 @given(st.integers(0, 10_000))

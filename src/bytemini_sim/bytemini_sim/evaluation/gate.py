@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import subprocess
 import time
@@ -41,9 +42,11 @@ EXPERT: dict[tuple[str, str], tuple[int, float]] = {
 """Episodes per (suite, setting), and the least mean progress that passes: a smoke test on few, not a measurement."""
 
 BUNDLED = "gr3-tiny"
-POLICY_GATE = Sprt(bad=0.70, good=0.90, pass_bad=0.05, fail_good=0.01, cap=80)
-"""For a floor of 80 %: a policy that succeeds 92 % of the time passes with 99.5 % probability, one of 90 % with 97.7 %,
-of 80 % with 39.8 %, of 70 % with 4.5 % (`Sprt.characteristics`, exact); after 21, 26, 46, 30 episodes in the mean."""
+BASELINE = Path(__file__).with_name("baseline.json")
+"""What a bundled policy was measured to do when it was last taken in (`benchmarks/campaign.py --policy P --json`)."""
+LOSS = 0.25
+"""How much worse than measured must not pass: what so few episodes can tell."""
+CAP = 60
 
 
 @dataclass
@@ -161,18 +164,47 @@ def _determinism(gate: Gate, records: dict[Job, Record], seed: int, say: Any) ->
 
 
 def _policy(gate: Gate, policy: str, seed: int, processes: int, say: Any) -> None:
-    """The bundled policy, by a truncated sequential test; nothing to check while there is none."""
+    """The bundled policy, by a truncated sequential test: is it still what it was measured to be?"""
     from gr3_policy_node.backends import policies
 
+    name = f"policy {policy}"
     if policy not in policies():
-        gate.add(f"policy {policy}", True, "is not bundled yet: not checked")
+        gate.add(name, True, "is not bundled yet: not checked")
         return
-    jobs = [Job(_options("pick_place", "basic", policy, cameras=True), seed + i) for i in range(POLICY_GATE.cap)]
-    verdict, successes = decide(POLICY_GATE, jobs, processes, say)
-    trials = successes[1]
-    low, high = wilson_interval(successes[0], trials)
-    words = f"{verdict}: {successes[0]}/{trials} ({100 * low:.0f} to {100 * high:.0f} %), stopped as soon as decided"
-    gate.add(f"policy {policy}", verdict == PASS, words, successes=successes[0], trials=trials)
+    measured = json.loads(BASELINE.read_text(encoding="utf-8")).get(policy, {}).get("pick_place/basic")
+    if measured is None:
+        gate.add(name, False, f"{BASELINE.name} does not say what it does: benchmarks/campaign.py --policy {policy}")
+        return
+    before = measured["successes"], measured["episodes"]
+    try:
+        test = regression(*before)
+    except ValueError as error:
+        gate.add(name, False, str(error))
+        return
+    jobs = [Job(_options("pick_place", "basic", policy, cameras=True), seed + i) for i in range(test.cap)]
+    verdict, (successes, trials) = decide(test, jobs, processes, say)
+    low, high = wilson_interval(successes, trials)
+    words = (
+        f"{verdict}: {successes}/{trials} ({100 * low:.0f} to {100 * high:.0f} %), measured before {before[0]}/"
+        f"{before[1]}: {100 * test.good:.0f} % should pass, {100 * test.bad:.0f} % should not"
+    )
+    gate.add(name, verdict == PASS, words, successes=successes, trials=trials)
+
+
+def regression(successes: int, episodes: int) -> Sprt:
+    """The test of a policy that once succeeded so often: it shall not have become worse by `LOSS`.
+
+    `good` is the lower end of what that measurement leaves open (Wilson, 95 %): a policy that did not change passes
+    even where the measurement flattered it. Whether the policy is good enough is another question, which the tables
+    answer; a change is not to blame for what was so before it.
+
+    Raises:
+        ValueError: a policy so bad that nothing is left to lose.
+    """
+    good = wilson_interval(successes, episodes)[0]
+    if good - LOSS < 0.05:
+        raise ValueError(f"{successes}/{episodes} were measured: a policy that bad has nothing to lose")
+    return Sprt(bad=good - LOSS, good=good, pass_bad=0.05, fail_good=0.01, cap=CAP)
 
 
 def decide(gate: Sprt, jobs: Sequence[Job], processes: int, say: Any) -> tuple[str, tuple[int, int]]:
