@@ -136,15 +136,15 @@ def tiny(vocabulary: int) -> ModelConfig:
     return ModelConfig(
         vision=VisionConfig(
             depth=2,
-            hidden=96,
-            intermediate=256,
-            heads=3,
+            hidden=128,
+            intermediate=320,
+            heads=4,
             patch=16,
             merge=1,
             window=112,
             full_attention=(0, 1),
-            stem=(32, 64, 128),
-            stem_first=4,
+            stem=(32, 64, 96, 160),
+            stem_first=2,
             stem_residual=True,
         ),
         text=TextConfig(

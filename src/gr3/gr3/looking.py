@@ -4,6 +4,9 @@ A model from scratch reads long before it sees: its language model cannot ask pi
 alike to it. The vision tower alone learns to name what it sees (GR-3 report, section 3.2: grounding) many times faster
 than the whole. What it has learned then says how words and pictures are alike, and one group of attention heads of the
 first layer begins with that instead of at random.
+
+A trained model can be given another tower: beside learning names it learns to say what the tower before it said, so
+that what reads it finds what it knows.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.distributed as dist
+from bytemini_core.types import CAMERAS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,6 +24,7 @@ from gr3.dataset import Source, augment
 from gr3.model import GR3
 
 if TYPE_CHECKING:
+    from gr3.backbone import Backbone
     from gr3.recipes import TrainConfig
 
 PER_PROCESS = 32
@@ -27,6 +32,8 @@ PER_PROCESS = 32
 _RATE = 3e-3
 _SHARPNESS = 7.0
 """How much more a word's own thing attracts than others, in logits, when the matching heads begin."""
+_FROM_WRISTS = 8
+"""Pictures per wrist, step and process that a tower learns from the one before it."""
 
 
 def tower_of(model: GR3) -> dict[str, nn.Parameter]:
@@ -54,8 +61,20 @@ def pictures(source: Source, rng: np.random.Generator, number: int) -> tuple[NDA
     return shown, names
 
 
-def learn(model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool) -> None:
-    """Train the vision tower to name what it sees, in `config.looking` steps of its own; all processes alike."""
+def learn(
+    model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool, before: Backbone | None = None
+) -> None:
+    """Train the vision tower to name what it sees, in `config.looking` steps of its own; all processes alike.
+
+    Args:
+        model: the model; nothing but its tower changes.
+        source: where pictures come from.
+        config: of the run.
+        rank: of this process.
+        bf16: whether to compute in bfloat16.
+        before: with another tower, which is imitated: in the head's pictures less and less, for it is to be surpassed
+            in naming; in the wrists', which nobody names, to the end.
+    """
     backbone = model.backbone
     tower = tower_of(model)
     inner = [p for name, p in tower.items() if ".blocks." in name and p.dim() == 2]
@@ -74,12 +93,15 @@ def learn(model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             tokens = backbone.see(torch.from_numpy(np.ascontiguousarray(shown)).to(device), 0)
             logits = backbone.names(tokens, 0).float()
+            strange = (
+                _strangeness(backbone, before, source, rng, (shown, tokens), 1.0 - done) if before is not None else 0.0
+            )
         target = torch.from_numpy(names).to(device)
         nothing = target[..., source.text.pad] > 0.5
         something = (target.sum(-1) > 0) & ~nothing
         error = -(target * logits.log_softmax(-1)).sum(-1)
         loss = error[something].sum() / something.sum().clamp(min=1)
-        loss = loss + 0.3 * error[nothing].sum() / nothing.sum().clamp(min=1)
+        loss = loss + 0.3 * error[nothing].sum() / nothing.sum().clamp(min=1) + strange
         model.zero_grad()
         torch.autograd.backward(loss, inputs=list(tower.values()))
         if config.processes > 1:
@@ -97,6 +119,30 @@ def learn(model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool
                 flush=True,
             )
     model.zero_grad()
+
+
+def _strangeness(
+    backbone: Backbone,
+    before: Backbone,
+    source: Source,
+    rng: np.random.Generator,
+    seen: tuple[NDArray[np.uint8], Tensor],
+    weight: float,
+) -> Tensor:
+    """How differently two towers see, as a mean square: the head's pictures `seen`, times `weight`, and the wrists'."""
+    shown, tokens = seen
+    device = tokens.device
+    with torch.no_grad():
+        was = before.see(torch.from_numpy(np.ascontiguousarray(shown)).to(device), 0)
+    error = weight * (tokens.float() - was.float()).square().mean()
+    wrists = range(1, len(CAMERAS))
+    frames = rng.integers(source.last, size=_FROM_WRISTS)
+    for view in wrists:
+        pictures = torch.from_numpy(augment(source.demos.take(CAMERAS[view], frames), rng)).to(device)
+        with torch.no_grad():
+            was = before.see(pictures, view)
+        error = error + (backbone.see(pictures, view).float() - was.float()).square().mean() / len(wrists)
+    return error
 
 
 @torch.no_grad()

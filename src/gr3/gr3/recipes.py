@@ -16,15 +16,17 @@ class TrainConfig:
 
     `data`, `out`: folders of shards and of the run. `size`: "tiny" or "full". `backbone`: folder of pretrained
     Qwen2.5-VL weights, "" to start from scratch. `init`: folder of another run of the same model, with whose averaged
-    weights, words and normalisation this one begins, "" for none. `demos`, `stills`: shards to use, 0 for all.
-    `robot_batch`, `stills_batch`: samples per step of all processes together. `taus`: noise levels per reading of the
-    pictures. `decay`: share of the steps over which the learning rate falls to zero at the end. `committed`: share of
-    samples whose first rows are given, for continuing what is already being executed. `cotraining`, `task_status`,
-    `norm`: off for the ablations. `bf16`: autocast, on a GPU and on processors that have it. `blur`: of location tokens
-    (`Text.blur`). `muon`: Muon for the layers' matrices, at `muon_rate` times the learning rate. `looking`: steps in
-    which the vision tower alone learns to name things, before the others (`gr3.looking`). `acting`: steps after `steps`
-    in which the DiT alone learns, from what the VLM, which no longer changes, reads: with `acting_batch` samples of
-    demonstrations and `acting_taus` noise levels each. `minutes`: stop after so many, 0 for never.
+    weights, words and normalisation this one begins, "" for none; its vision tower may be of another shape than this
+    one's, which then learns anew in `looking` steps. `demos`, `stills`: shards to use, 0 for all. `robot_batch`,
+    `stills_batch`: samples per step of all processes together. `taus`: noise levels per reading of the pictures.
+    `decay`: share of the steps over which the learning rate falls to zero at the end. `committed`: share of samples
+    whose first rows are given, for continuing what is already being executed. `invalid`, `corrected`, `blind`: shares
+    of samples, as `Mixture` has them. `cotraining`, `task_status`, `norm`: off for the ablations. `bf16`: autocast, on
+    a GPU and on processors that have it. `blur`: of location tokens (`Text.blur`). `muon`: Muon for the layers'
+    matrices, at `muon_rate` times the learning rate. `looking`: steps in which the vision tower alone learns to name
+    things, before the others (`gr3.looking`). `acting`: steps after `steps` in which the DiT alone learns, from what
+    the VLM, which no longer changes, reads: with `acting_batch` samples of demonstrations and `acting_taus` noise
+    levels each. `minutes`: stop after so many, 0 for never.
     """
 
     data: str = ""
@@ -47,7 +49,9 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     committed: float = 0.2
-    invalid: float = 0.22
+    invalid: float = Mixture.invalid
+    corrected: float = Mixture.corrected
+    blind: float = Mixture.blind
     seed: int = 0
     processes: int = 2
     device: str = "cpu"
@@ -73,6 +77,8 @@ class TrainConfig:
             stills=self.stills_batch // self.processes if self.cotraining else 0,
             conversations=self.conversations if self.cotraining else 0,
             invalid=self.invalid if self.task_status else 0.0,
+            corrected=self.corrected,
+            blind=self.blind,
             status=4.0 if self.task_status else 0.0,
         )
 
@@ -134,6 +140,9 @@ def configure(recipe: str, options: argparse.Namespace) -> TrainConfig:
         )
     if config.size not in ("tiny", "full"):
         raise ValueError(f"--size is {config.size!r}, expected tiny or full")
+    for name in ("decay", "committed", "invalid", "corrected", "blind"):
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise ValueError(f"--{name} is {getattr(config, name)}, expected a share from 0 to 1")
     for name in ("robot_batch", "stills_batch", "acting_batch"):
         if getattr(config, name) % config.processes:
             raise ValueError(

@@ -178,7 +178,9 @@ def _check_init(config: TrainConfig, record: dict[str, Any], before: dict[str, A
         if list(before[key]) != list(record[key]):
             raise ValueError(f"--init {config.init} was trained for another robot: its {key} differ")
     was, now = (json.loads(json.dumps(run["model"])) | {"text_length": 0} for run in (before, record))
-    if was != now:
+    if was["vision"] != now["vision"] and not config.looking:
+        raise ValueError(f"--init {config.init} has another vision tower: --looking STEPS teaches a new one")
+    if was | {"vision": 0} != now | {"vision": 0}:
         raise ValueError(f"--init {config.init} is another model (size, --norm or --task-status): it does not fit")
 
 
@@ -242,6 +244,26 @@ def build(record: dict[str, Any], text: Text) -> GR3:
     from gr3.model import GR3
 
     return GR3(ModelConfig.from_dict(record["model"]), text.marks)
+
+
+def _begin_with(run: Path, model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool) -> None:
+    """Give a model the averaged weights of a run; where its vision tower is another, it is taught first."""
+    import torch
+
+    from gr3.looking import learn, tower_of
+    from gr3.text import Text
+
+    device = next(model.parameters()).device
+    weights = torch.load(run / "last.pt", map_location=device, weights_only=True)["average"]
+    record = record_of(run)
+    before = build(record, Text.load(run / "tokenizer.json")).to(device)
+    if before.config.vision == model.config.vision:
+        model.load_state_dict(weights)
+        return
+    before.load_state_dict(weights)
+    own = {f"backbone.{name}" for name in (*tower_of(model), *tower_of(before))}
+    model.load_state_dict({name: w for name, w in weights.items() if name not in own}, strict=False)
+    learn(model, source, config, rank, bf16, before.backbone.requires_grad_(False).eval())
 
 
 class Optimizers:
@@ -325,8 +347,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
     text = Text.load(out / "tokenizer.json")
     norm = Normalisation.from_dict(record["normalisation"])
     demos, stills = _shards(config)
-    columns = tuple(record["columns"])
-    layout = ActionLayout(columns[: columns.index("left_hand/x")], tuple(record["state_names"][:19]))
+    layout = ActionLayout.named(record["columns"], record["state_names"])
     torch.manual_seed(config.seed)
     model = build(record, text)
     source = Source(demos, stills, text, layout, norm, config.mixture(), model.config.text_length, model.backbone.grids)
@@ -342,9 +363,7 @@ def work(rank: int, config: TrainConfig, port: int) -> None:
         saved = torch.load(out / "last.pt", map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
     elif config.init:
-        model.load_state_dict(
-            torch.load(Path(config.init) / "last.pt", map_location=device, weights_only=True)["average"]
-        )
+        _begin_with(Path(config.init), model, source, config, rank, bf16)
     elif config.looking and config.cotraining and model.backbone.stem is not None:
         from gr3.looking import learn, match
 

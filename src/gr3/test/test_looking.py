@@ -61,6 +61,23 @@ def test_naming_moves_the_tower_only_and_the_heads_are_set(parts):
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
+def test_another_tower_learns_to_say_what_the_one_before_it_said(parts):
+    model, source = parts
+    config = replace(RECIPES["gr3-tiny"], looking=120, processes=1)
+    torch.manual_seed(1)
+    other = GR3(replace(model.config, vision=replace(EYE, hidden=32)), source.text.marks)
+    spots = {name: p for name, p in model.state_dict().items() if "spots" in name or "embed" in name}
+    other.load_state_dict(spots, strict=False)
+    images = source.demos.take("left_wrist", np.arange(6))
+    with torch.no_grad():
+        said = model.backbone.see(torch.from_numpy(images), 1)
+        first = other.backbone.see(torch.from_numpy(images), 1)
+    learn(other, source, config, 0, bf16=False, before=model.backbone)
+    with torch.no_grad():
+        last = other.backbone.see(torch.from_numpy(images), 1)
+    assert (last - said).square().mean() < 0.5 * (first - said).square().mean()
+
+
 def test_pictures_are_a_function_of_the_seed(parts):
     _, source = parts
     first, again = (pictures(source, np.random.default_rng(3), 8) for _ in range(2))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,26 @@ def test_a_run_begins_with_the_weights_words_and_sizes_of_another(data, tmp_path
     assert not (tmp_path / "third" / "training.json").exists()
 
 
+def test_a_run_takes_up_another_vision_tower(data, tmp_path, monkeypatch, small):
+    monkeypatch.setattr("gr3.config.tiny", small)
+    first, second = tmp_path / "first", tmp_path / "second"
+    train.main(["--data", str(data), "--out", str(first), *SMALL, "--steps", "2"])
+
+    def wider(vocabulary):
+        model = small(vocabulary)
+        return replace(model, vision=replace(model.vision, hidden=32))
+
+    monkeypatch.setattr("gr3.config.tiny", wider)
+    arguments = ["--data", str(data), "--out", str(second), "--init", str(first), *SMALL, "--steps", "0"]
+    with pytest.raises(UserError, match="--looking STEPS teaches a new one"):
+        train.main([*arguments, "--acting", "1", "--looking", "0"])
+    train.main([*arguments, "--acting", "1", "--looking", "2"])
+    before, after = (torch.load(run / "last.pt", weights_only=True)["average"] for run in (first, second))
+    assert after["backbone.qwen.visual.blocks.0.norm1.weight"].shape == (32,)
+    read = "backbone.qwen.language_model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(after[read], before[read])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("toyed")
 def test_a_run_killed_by_force_goes_on(data, tmp_path):
@@ -168,6 +189,7 @@ def test_learning_rate_rises_stays_and_falls():
         (["--data", "/nowhere", "--out", "OUT"], "holds no data"),
         (["--data", "DATA", "--out", "OUT", "--robot-batch", "5", "--processes", "2"], "does not split evenly"),
         (["--data", "DATA", "--out", "OUT", "--size", "huge"], "expected tiny or full"),
+        (["--data", "DATA", "--out", "OUT", "--blind", "25"], "expected a share from 0 to 1"),
         (["--data", "DATA", "--out", "OUT", "--size", "full", "--processes", "1"], "--backbone FOLDER"),
     ],
 )
