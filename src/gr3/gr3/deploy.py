@@ -239,7 +239,10 @@ class Gr3Policy:
             "denoise": 1000 * (done - read),
         }
         rows_of = actions * norm["action_std"] + norm["action_mean"]
-        return [self._chunk(o, rows, done - begun) for o, rows in zip(observations, rows_of, strict=True)]
+        return [
+            self._chunk(o, rows, bool(m.any()), done - begun)
+            for o, rows, m in zip(observations, rows_of, given, strict=True)
+        ]
 
     def _picture(self, observation: Observation, camera: str) -> NDArray[np.uint8]:
         picture: NDArray[np.uint8] | None = observation.images.get(camera)
@@ -278,8 +281,10 @@ class Gr3Policy:
         whole[:, : noise.shape[1]] = noise
         return whole
 
-    def _chunk(self, observation: Observation, rows: Rows, seconds: float) -> ActionChunk:
+    def _chunk(self, observation: Observation, rows: Rows, committed: bool, seconds: float) -> ActionChunk:
         values, status, confidence = self._codec.decode(observation.state, rows)
+        if status[0] == TaskStatus.ONGOING and not committed:
+            values = self._codec.without_wait(observation.state, values, self._metadata.extra["execute"])
         if not self._has_status:
             status, confidence = np.zeros_like(status), np.ones_like(confidence)
         return ActionChunk(

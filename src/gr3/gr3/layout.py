@@ -19,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 HORIZON = 16
 """k, rows of a chunk."""
+REST = 0.05
+"""rad/s and m/s below which a joint or the base is at rest."""
+NO_MOTION = 0.02
+"""Change of a joint (rad) or of the base (m, rad) that is no motion; for fingers (m) a tenth."""
 DT = 0.1
 """Seconds between rows: row i is due (i + 1) DT after the observation."""
 
@@ -240,6 +244,36 @@ class ChunkCodec:
             rows[i, self.layout.hands] = pose_vector(back @ self.hands(posture, row[-3:])).reshape(-1)
         rows[:, self.layout.status] = np.asarray(status, dtype=np.float32)
         return rows
+
+    def without_wait(self, state: RobotState, values: Float, executed: int) -> Float:
+        """A chunk for a robot that stands still, without the wait that it begins with.
+
+        Demonstrations wait now and then, for a hand to settle. A policy without a clock sees the same all the while,
+        says at every moment what comes a second later, and asked again before that waits for ever. (Others leave rows
+        without motion out of their training data: OpenVLA, arXiv 2406.09246, appendix.)
+
+        Args:
+            state: the robot at the chunk's stamp.
+            values: (k, 19) as `decode` gives them.
+            executed: rows until it is asked again; a shorter wait passes by itself.
+
+        Returns:
+            (k, 19): the rows from the last one that does not move, the very last filling up; the same rows where the
+            robot moves, where nothing waits, and where nothing ever moves.
+        """
+        if max(np.abs(state.velocity).max(), np.abs(state.base_twist).max()) > REST:
+            return values
+        here, limit = np.zeros(values.shape[1]), np.full(values.shape[1], NO_MOTION)
+        position = self.position(state)
+        for column, joint in self._driven:
+            here[column] = position[joint]
+            if self.layout.policy[column] in self.layout.grippers:
+                limit[column] = 0.1 * NO_MOTION
+        moves = (np.abs(values - here) > limit).any(axis=1)
+        first = int(moves.argmax())
+        if not moves.any() or first < executed:
+            return values
+        return np.concatenate([values[first - 1 :], np.repeat(values[-1:], first - 1, axis=0)])
 
     def decode(self, state: RobotState, rows: ArrayLike) -> tuple[Float, NDArray[np.int8], Float]:
         """The model's rows as physical ones, clamped to the joints' limits and the wrists' tilt disc.

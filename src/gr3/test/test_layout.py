@@ -29,6 +29,40 @@ def chunk(robot, rng, k=HORIZON):
     return values
 
 
+def waiting(robot, rows):
+    """A chunk that stands still for `rows` rows and then lifts the left elbow."""
+    values = np.zeros((HORIZON, 19), dtype=np.float32)
+    for i, name in enumerate(robot.policy_columns[:16]):
+        values[:, i] = robot.home[robot.joint_names.index(name)]
+    values[rows:, 3] += 0.1 * np.arange(1, HORIZON - rows + 1)
+    return values
+
+
+@given(st.integers(0, HORIZON), st.integers(1, HORIZON))
+@settings(max_examples=60, deadline=None)
+def test_who_stands_still_does_not_wait_longer_than_it_is_asked(robot, rows, executed):
+    state, values = state_of(robot), waiting(robot, rows)
+    found = ChunkCodec(robot).without_wait(state, values, executed)
+    assert found.shape == values.shape
+    np.testing.assert_array_equal(found[-1], values[-1])
+    if rows < executed or rows == HORIZON:
+        np.testing.assert_array_equal(found, values)
+    else:
+        np.testing.assert_array_equal(found[0], values[0])
+        np.testing.assert_array_equal(found[1 : HORIZON - rows + 1], values[rows:])
+
+
+def test_who_moves_or_grips_is_not_hurried(robot):
+    codec, state, values = ChunkCodec(robot), state_of(robot), waiting(robot, 10)
+    moving = replace(state, velocity=np.full(len(state.names), 0.1))
+    np.testing.assert_array_equal(codec.without_wait(moving, values, 4), values)
+    driving = replace(state, base_twist=np.array([0.1, 0.0, 0.0]))
+    np.testing.assert_array_equal(codec.without_wait(driving, values, 4), values)
+    closing = values.copy()
+    closing[:, robot.policy_columns.index("left_gripper_joint")] -= 0.005
+    np.testing.assert_array_equal(codec.without_wait(state, closing, 4), closing)
+
+
 def test_a_layout_is_known_by_its_names(layout):
     assert ActionLayout.named(list(layout.columns), list(layout.state_names)) == layout
     for wrong in (layout.state_names[1:], layout.state_names[::-1], (*layout.state_names, "more")):
