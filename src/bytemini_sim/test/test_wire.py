@@ -28,22 +28,31 @@ def runner(tmp_path_factory):
         yield running
 
 
+def since_start(episode):
+    """(T,) ticks since the first."""
+    stamp = episode.trajectory.stamp
+    return np.rint((stamp - stamp[0]) / np.median(np.diff(stamp))).astype(int)
+
+
 def test_same_outcome_and_poses_as_in_process_twice(runner):
     inproc = InprocRunner(RolloutOptions(cameras=False, outside=False))
-    first, other, again = runner.run(5), runner.run(6), runner.run(5)
+    first, another, again = runner.run(5), runner.run(6), runner.run(5)
     direct = inproc.run(5)
     for episode in (first, again, direct):
         assert episode.result.success, episode.result.failure
         assert episode.result.limit_violations == episode.result.collisions == 0
-    assert other.result.success, other.result.failure
-    ticks = min(len(e.trajectory) for e in (first, again, direct))
+    assert another.result.success, another.result.failure
     # The last second is the controller's, which takes the robot back at a moment of the machine's own clock.
-    ticks -= 200
+    ticks = min(len(e.trajectory) for e in (first, again, direct)) - 200
     # Not to the bit: the yaw crosses the wire as a quaternion and stamps are others, so that the last digits round
     # otherwise, which contact amplifies.
     for episode in (again, direct):
+        # Who listens on a machine without time to spare may miss a tick of what the robot did all the same.
+        both, one, other = np.intersect1d(since_start(episode), since_start(first), return_indices=True)
+        heard = both < ticks
+        assert heard.sum() > 0.99 * ticks
         np.testing.assert_allclose(
-            episode.trajectory.position[:ticks], first.trajectory.position[:ticks], atol=1e-3, rtol=0
+            episode.trajectory.position[one[heard]], first.trajectory.position[other[heard]], atol=1e-3, rtol=0
         )
     for name, pose in first.final_poses.items():
         for episode in (again, direct):

@@ -61,7 +61,9 @@ def test_naming_moves_the_tower_only_and_the_heads_are_set(parts):
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-def test_another_tower_learns_to_say_what_the_one_before_it_said(parts):
+def test_another_tower_learns_to_say_what_the_one_before_it_said(parts, monkeypatch):
+    monkeypatch.setattr("gr3.looking.PER_PROCESS", 2)
+    monkeypatch.setattr("gr3.looking._FROM_WRISTS", 4)
     model, source = parts
     config = replace(RECIPES["gr3-tiny"], looking=120, processes=1)
     torch.manual_seed(1)
