@@ -49,7 +49,7 @@ def expert_table(found: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
     for suite, setting, row in found:
         brought = f"{row['goals_done']}/{row['goals']}" if row["goals"] > row["episodes"] else "-"
         lines.append(
-            f"| {suite} | {setting} | {row['successes']}/{row['episodes']} | {_interval(row['success_ci95'])} | "
+            f"| {suite} | {setting} | {row['successes']}/{row['episodes']} | {_interval(row['success_ci95'], 1)} | "
             f"{row['instruction_following']}/{row['episodes']} | {brought} | {row['limit_violations']} |"
         )
     return "\n".join(lines)
@@ -72,8 +72,8 @@ def policy_table(found: Sequence[tuple[str, str, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def _interval(bounds: Sequence[float]) -> str:
-    return f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %"
+def _interval(bounds: Sequence[float], digits: int = 0) -> str:
+    return f"{100 * bounds[0]:.{digits}f} to {100 * bounds[1]:.{digits}f} %"
 
 
 COUNTS = ("episodes", "seed", "successes", "instruction_following", "refused", "refused_at_once")

@@ -283,7 +283,7 @@ class Gr3Policy:
 
     def _chunk(self, observation: Observation, rows: Rows, committed: bool, seconds: float) -> ActionChunk:
         values, status, confidence = self._codec.decode(observation.state, rows)
-        if status[0] == TaskStatus.ONGOING and not committed:
+        if status[0] == TaskStatus.ONGOING and not committed:  # rows that are being executed keep their times
             values = self._codec.without_wait(observation.state, values, self._metadata.extra["execute"])
         if not self._has_status:
             status, confidence = np.zeros_like(status), np.ones_like(confidence)

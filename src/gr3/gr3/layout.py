@@ -250,7 +250,7 @@ class ChunkCodec:
 
         Demonstrations wait now and then, for a hand to settle. A policy without a clock sees the same all the while,
         says at every moment what comes a second later, and asked again before that waits for ever. (Others leave rows
-        without motion out of their training data: OpenVLA, arXiv 2406.09246, appendix.)
+        without motion out of their training data: OpenVLA's regenerate_libero_dataset.py.)
 
         Args:
             state: the robot at the chunk's stamp.

@@ -250,16 +250,17 @@ def _begin_with(run: Path, model: GR3, source: Source, config: TrainConfig, rank
     """Give a model the averaged weights of a run; where its vision tower is another, it is taught first."""
     import torch
 
+    from gr3.config import ModelConfig
     from gr3.looking import learn, tower_of
     from gr3.text import Text
 
     device = next(model.parameters()).device
     weights = torch.load(run / "last.pt", map_location=device, weights_only=True)["average"]
     record = record_of(run)
-    before = build(record, Text.load(run / "tokenizer.json")).to(device)
-    if before.config.vision == model.config.vision:
+    if ModelConfig.from_dict(record["model"]).vision == model.config.vision:
         model.load_state_dict(weights)
         return
+    before = build(record, Text.load(run / "tokenizer.json")).to(device)
     before.load_state_dict(weights)
     own = {f"backbone.{name}" for name in (*tower_of(model), *tower_of(before))}
     model.load_state_dict({name: w for name, w in weights.items() if name not in own}, strict=False)
