@@ -51,6 +51,10 @@ LOST = 0.035
 """An object this far (m) from where it was in the hand has been lost."""
 PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
+MOVING = 0.05
+"""A robot that is faster than this (rad/s, m/s) when a task begins is brought to rest on the way, not at once."""
+UNHURRIED = 0.8
+"""An approach on which a joint turns less than this (rad) may take less time than a usual one, in proportion."""
 STARTED = 0.002
 """A robot within this (rad, m) of where a plan starts from rest has not begun it: so long the plan waits for it."""
 ATTEMPTS = 6
@@ -210,6 +214,17 @@ class PickPlaceExpert:
         joints = state.position[[at[name] for name in self._joints]]
         return np.concatenate([joints, state.base_pose])
 
+    def _measure_rates(self, observation: Observation) -> Array:
+        """Velocities (19,) of what `_measure` measures, but for the fingers, which stop at once."""
+        state = observation.state
+        at = {name: i for i, name in enumerate(state.names)}
+        joints = state.velocity[[at[name] for name in self._joints]]
+        joints[14:] = 0.0
+        vx, vy, wz = state.base_twist
+        c, s = np.cos(state.base_pose[2]), np.sin(state.base_pose[2])
+        rates = np.concatenate([joints, [c * vx - s * vy, s * vx + c * vy, wz]])
+        return rates if np.abs(rates).max() > MOVING else np.zeros_like(rates)
+
     def _lift_position(self, observation: Observation) -> float:
         return float(observation.state.position[observation.state.names.index("lift_joint")])
 
@@ -231,7 +246,10 @@ class PickPlaceExpert:
             self._refuse(names, target, measured)
             return
         lift = self._lift_position(observation)
-        if self._motion is None or (self.phase == "stuck" and now >= self._retry_at):
+        if self._motion is None:
+            begun = Trajectory(now, measured, self._measure_rates(observation))
+            self._plan(begun, scene, target, container, lift)
+        elif self.phase == "stuck" and now >= self._retry_at:
             self._begin(now, scene, target, container, measured, lift)
         elif self.phase != "stuck":
             self._watch(now, scene, target, container, measured, lift)
@@ -257,7 +275,8 @@ class PickPlaceExpert:
         self.phase = motion.phase(now)
         if pick is None:  # on the way back with nothing to do
             return
-        if not motion.velocity.any() and np.abs(measured - motion.start).max() < STARTED:
+        begins = len(pick.approach) > 1 and not motion.velocity.any()  # the last of a way in may be as small as this
+        if begins and np.abs(measured - motion.start).max() < STARTED:
             motion.begin_at(now)  # the first chunk is still on its way
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
         pushed = np.abs(planned - measured)[:14].max() > PUSHED or np.abs(planned - measured)[16:18].max() > 0.08
@@ -333,10 +352,10 @@ class PickPlaceExpert:
 
     def _present(self, now: float, measured: Array, moving: bool) -> tuple[Array, Array]:
         """Where a new plan starts: on the plan in force, so that nothing jumps, or else where the robot is."""
-        if self._motion is None or not moving:
-            start = measured.copy()
-            if self._motion is not None:  # a gripper that squeezes goes on squeezing
-                start[14:16] = self._motion.sample(np.array([now]))[0][14:16]
+        assert self._motion is not None
+        if not moving:
+            start = measured.copy()  # a gripper that squeezes goes on squeezing
+            start[14:16] = self._motion.sample(np.array([now]))[0][14:16]
             return start, np.zeros_like(start)
         return self._motion.sample(np.array([now]))[0], self._motion.rate(now)
 
@@ -377,6 +396,8 @@ class PickPlaceExpert:
     ) -> None:
         goal = motion.goal
         arms = {side: goal[self._arm[side]] for side in SIDES}
+        # Where it begins from here; what backs out of a failed grasp comes from outside again.
+        hands = {} if motion.segments else {side: float(goal[self._grip[side]]) for side in SIDES}
         self._seen = {item.name: np.array(item.pose) for item in scene.objects}
         self._before = np.array(target.pose[:3])
         self._checked = set()
@@ -387,7 +408,7 @@ class PickPlaceExpert:
             self._give_up(motion, f"the {target.name} was not brought in after {ATTEMPTS} attempts", again=False)
             return
         tried: set[tuple[str, tuple[int, int], bytes]] = set()
-        for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid)):
+        for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid), hands):
             alike = (pick.side, pick.key, pick.base.tobytes())
             if alike in tried:
                 continue
@@ -425,15 +446,20 @@ class PickPlaceExpert:
             knots[:, arm] = joints
             return knots
 
-        way = path(pick.approach)
+        on_course = len(pick.approach) == 1
+        way = path(pick.descend if on_course else pick.approach)
         s = np.linspace(0.0, 1.0, len(way))[:, None]
         rest = np.append(self._planner.home[idle], self._planner.open[idle])
         idle_columns = [*range(self._arm[idle].start, self._arm[idle].stop), self._grip[idle]]
         way[:, idle_columns] += s * (rest - way[:, idle_columns])
         way[:, 16:] += s * (pick.base - way[:, 16:])
         way[:, grip] += s[:, 0] * (pick.opening - way[:, grip])
-        motion.append("approach", way, limits, at_least=1.2)
-        motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.12)
+        if on_course:
+            motion.append("descend", way, limits, at_least=0.3)
+        else:
+            turns = float(np.abs(np.diff(way[:, arm], axis=0)).sum(axis=0).max())
+            motion.append("approach", way, limits, at_least=1.2 * min(1.0, turns / UNHURRIED))
+            motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.12)
         closed = np.repeat(motion.goal[None], 2, axis=0)
         closed[1, grip] = max(pick.width / 2 - SQUEEZE, 0.0)
         motion.append("close", closed, limits, at_least=0.4, overlap=-0.12)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """Largest difference to torch (normalised units) that an export may have."""
+GRAPHS = ("prefix.onnx", "denoise.onnx")
+"""Files of the two networks in a checkpoint."""
+READOUT = "readout.npz"
+"""File of the parameters that no network has, for training that begins with a checkpoint (`gr3.weights`)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,6 +146,8 @@ def write(
     Raises:
         ValueError: the exported graphs differ from torch by more than `TOLERANCE`.
     """
+    import numpy as np
+
     from gr3.running import description
 
     model.eval()
@@ -150,6 +156,7 @@ def write(
         new = Path(place) / "checkpoint"
         new.mkdir()
         graphs(model, new, use.half)
+        np.savez(new / READOUT, **{name: p.detach().numpy() for name, p in readout(model).items()})
         difference = compare(model, new)
         precision = "float16" if use.half else "float32"
         if not difference <= TOLERANCE[precision]:
@@ -188,6 +195,20 @@ def example(model: GR3, batch: int, seed: int = 0) -> tuple[tuple[Any, ...], tup
     return (text, mask, *images), (torch.randn(batch, config.state, generator=g), noise, committed, given)
 
 
+def readout(model: GR3) -> dict[str, Any]:
+    """The parameters that no action depends on, by name: what generates words after the last keys and values."""
+    import torch
+
+    from gr3.running import DenoiseGraph, PrefixGraph
+
+    first, second = example(model, 1)
+    with torch.enable_grad():
+        actions = DenoiseGraph(model)(*PrefixGraph(model)(*first), *second)
+        named = dict(model.named_parameters())
+        found = torch.autograd.grad(actions.sum(), [*named.values()], allow_unused=True)
+    return {name: p for (name, p), grad in zip(named.items(), found, strict=True) if grad is None}
+
+
 def graphs(model: GR3, folder: Path, half: bool = False) -> None:
     """Write prefix.onnx and denoise.onnx; the batch is dynamic in both."""
     import torch
@@ -206,14 +227,14 @@ def graphs(model: GR3, folder: Path, half: bool = False) -> None:
             first,
             [*PREFIX_INPUTS, *images],
             [*PREFIX_OUTPUTS],
-            "prefix.onnx",
+            GRAPHS[0],
         ),
         (
             denoise,
             (*memory, *second),
             [*DENOISE_INPUTS],
             ["actions"],
-            "denoise.onnx",
+            GRAPHS[1],
         ),
     ):
         with warnings.catch_warnings():
@@ -276,10 +297,7 @@ def compare(model: GR3, folder: Path, seeds: Sequence[int] = (1, 2, 3)) -> float
 
     from gr3.running import DenoiseGraph, PrefixGraph
 
-    sessions = [
-        onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
-        for file in ("prefix.onnx", "denoise.onnx")
-    ]
+    sessions = [onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"]) for file in GRAPHS]
     prefix, denoise = PrefixGraph(model).eval(), DenoiseGraph(model).eval()
     worst = 0.0
     for seed in seeds:

@@ -15,18 +15,19 @@ class TrainConfig:
     """One training run. Every field can be given on the command line (`--learning-rate 1e-4`).
 
     `data`, `out`: folders of shards and of the run. `size`: "tiny" or "full". `backbone`: folder of pretrained
-    Qwen2.5-VL weights, "" to start from scratch. `init`: folder of another run of the same model, with whose averaged
-    weights, words and normalisation this one begins, "" for none; its vision tower may be of another shape than this
-    one's, which then learns anew in `looking` steps. `demos`, `stills`: shards to use, 0 for all. `robot_batch`,
-    `stills_batch`: samples per step of all processes together. `taus`: noise levels per reading of the pictures.
-    `decay`: share of the steps over which the learning rate falls to zero at the end. `committed`: share of samples
-    whose first rows are given, for continuing what is already being executed. `invalid`, `corrected`, `blind`: shares
-    of samples, as `Mixture` has them. `cotraining`, `task_status`, `norm`: off for the ablations. `bf16`: autocast, on
-    a GPU and on processors that have it. `blur`: of location tokens (`Text.blur`). `muon`: Muon for the layers'
-    matrices, at `muon_rate` times the learning rate. `looking`: steps in which the vision tower alone learns to name
-    things, before the others (`gr3.looking`). `acting`: steps after `steps` in which the DiT alone learns, from what
-    the VLM, which no longer changes, reads: with `acting_batch` samples of demonstrations and `acting_taus` noise
-    levels each. `minutes`: stop after so many, 0 for never.
+    Qwen2.5-VL weights, "" to start from scratch. `init`: folder of another run of the same model, or of a
+    checkpoint, with whose (averaged) weights, words and normalisation this one begins, "" for none; its vision
+    tower may be of another shape than this one's, which then learns anew in `looking` steps. `demos`, `stills`:
+    shards to use, 0 for all. `robot_batch`, `stills_batch`: samples per step of all processes together. `taus`:
+    noise levels per reading of the pictures. `decay`: share of the steps over which the learning rate falls to zero
+    at the end. `committed`: share of samples whose first rows are given, for continuing what is already being
+    executed. `invalid`, `corrected`, `blind`: shares of samples, as `Mixture` has them. `cotraining`,
+    `task_status`, `norm`: off for the ablations. `bf16`: autocast, on a GPU and on processors that have it. `blur`:
+    of location tokens (`Text.blur`). `muon`: Muon for the layers' matrices, at `muon_rate` times the learning rate.
+    `looking`: steps in which the vision tower alone learns to name things, before the others (`gr3.looking`).
+    `acting`: steps after `steps` in which the DiT alone learns, from what the VLM, which no longer changes, reads:
+    with `acting_batch` samples of demonstrations and `acting_taus` noise levels each. `minutes`: stop after so
+    many, 0 for never.
     """
 
     data: str = ""

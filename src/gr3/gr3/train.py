@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bytemini_core.errors import UserError
 
+from gr3.export import READOUT
 from gr3.recipes import RECIPES, TrainConfig, add_options, configure
 
 if TYPE_CHECKING:
@@ -158,16 +159,27 @@ def _before(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def record_of(run: Path) -> dict[str, Any]:
-    """`training.json` of a run that has saved something.
+    """`training.json` of a run that has saved something, or of a checkpoint that came of one.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is neither.
     """
+    if is_checkpoint(run):
+        made = json.loads((run / "training.json").read_text(encoding="utf-8"))
+        if "sessions" not in made:
+            raise ValueError(f"{run} was made of no training run: there is nothing to begin with")
+        policy = json.loads((run / "policy.json").read_text(encoding="utf-8"))
+        return {**made, "normalisation": policy["normalisation"]}
     for file in ("training.json", "tokenizer.json", "last.pt"):
         if not (run / file).is_file():
             raise ValueError(f"{run} has no {file}: it is no training run, or nothing has been saved yet")
     record: dict[str, Any] = json.loads((run / "training.json").read_text(encoding="utf-8"))
     return record
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint (`./bytemini export`), not a run."""
+    return (folder / "policy.json").is_file()
 
 
 def _check_init(config: TrainConfig, record: dict[str, Any], before: dict[str, Any] | None) -> None:
@@ -182,6 +194,11 @@ def _check_init(config: TrainConfig, record: dict[str, Any], before: dict[str, A
         raise ValueError(f"--init {config.init} has another vision tower: --looking STEPS teaches a new one")
     if was | {"vision": 0} != now | {"vision": 0}:
         raise ValueError(f"--init {config.init} is another model (size, --norm or --task-status): it does not fit")
+    if is_checkpoint(Path(config.init)) and config.steps and not (Path(config.init) / READOUT).is_file():
+        raise ValueError(
+            f"--init {config.init} has no {READOUT}: what generates words was not kept, only the DiT can go on "
+            "(--looking 0 --steps 0 --acting STEPS)"
+        )
 
 
 def _shards(config: TrainConfig) -> Any:
@@ -248,15 +265,13 @@ def build(record: dict[str, Any], text: Text) -> GR3:
 
 def _begin_with(run: Path, model: GR3, source: Source, config: TrainConfig, rank: int, bf16: bool) -> None:
     """Give a model the averaged weights of a run; where its vision tower is another, it is taught first."""
-    import torch
-
     from gr3.config import ModelConfig
     from gr3.looking import learn, tower_of
     from gr3.text import Text
 
     device = next(model.parameters()).device
-    weights = torch.load(run / "last.pt", map_location=device, weights_only=True)["average"]
     record = record_of(run)
+    weights = averages(run, record, device)
     if ModelConfig.from_dict(record["model"]).vision == model.config.vision:
         model.load_state_dict(weights)
         return
@@ -265,6 +280,21 @@ def _begin_with(run: Path, model: GR3, source: Source, config: TrainConfig, rank
     own = {f"backbone.{name}" for name in (*tower_of(model), *tower_of(before))}
     model.load_state_dict({name: w for name, w in weights.items() if name not in own}, strict=False)
     learn(model, source, config, rank, bf16, before.backbone.requires_grad_(False).eval())
+
+
+def averages(run: Path, record: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
+    """The averaged weights of a run, or those of a checkpoint."""
+    import torch
+
+    if is_checkpoint(run):
+        from gr3.text import Text
+        from gr3.weights import fill
+
+        model = build(record, Text.load(run / "tokenizer.json"))
+        fill(model, run)
+        return {name: w.to(device) for name, w in model.state_dict().items()}
+    weights: dict[str, Tensor] = torch.load(run / "last.pt", map_location=device, weights_only=True)["average"]
+    return weights
 
 
 class Optimizers:

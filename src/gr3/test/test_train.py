@@ -16,7 +16,7 @@ import torch
 from bytemini_core.errors import UserError
 from bytemini_core.types import Observation, RobotState
 from gr3.deploy import CheckpointError, load_policy
-from gr3.export import export_run
+from gr3.export import READOUT, export_run
 from gr3.views import TINY_VIEWS
 
 from gr3 import ablations, train
@@ -125,6 +125,22 @@ def test_a_run_begins_with_the_weights_words_and_sizes_of_another(data, tmp_path
         with pytest.raises(UserError, match=words):
             train.main([*arguments, *wrong, "--out", str(tmp_path / "third")])
     assert not (tmp_path / "third" / "training.json").exists()
+
+
+@pytest.mark.usefixtures("toyed")
+def test_a_run_begins_with_a_checkpoint(data, tmp_path):
+    first, checkpoint = tmp_path / "first", tmp_path / "checkpoint"
+    train.main(["--data", str(data), "--out", str(first), *SMALL, "--steps", "2"])
+    export_run(first, checkpoint, "toy")
+    arguments = ["--data", str(data), "--init", str(checkpoint), *SMALL, "--steps", "1"]
+    train.main([*arguments, "--out", str(tmp_path / "second"), "--learning-rate", "0", "--ema", "0"])
+    old, new = (torch.load(tmp_path / run / "last.pt", weights_only=True)["average"] for run in ("first", "second"))
+    for name, weight in old.items():
+        torch.testing.assert_close(new[name], weight)
+    (checkpoint / READOUT).unlink()
+    with pytest.raises(UserError, match="only the DiT can go on"):
+        train.main([*arguments, "--out", str(tmp_path / "third")])
+    train.main([*arguments, "--out", str(tmp_path / "third"), "--steps", "0", "--acting", "1"])
 
 
 def test_a_run_takes_up_another_vision_tower(data, tmp_path, monkeypatch, small):
