@@ -30,7 +30,7 @@ from bytemini_sim.clearance import inside_of
 from bytemini_sim.grammar import plain, resolve, things_in
 from bytemini_sim.ik import quaternion_matrix
 from bytemini_sim.motion import Limits, Trajectory
-from bytemini_sim.planner import Held, Pick, Place, Planner, below
+from bytemini_sim.planner import Held, Mover, Pick, Place, Planner, below, room_of
 
 if TYPE_CHECKING:
     from bytemini_description.robot import RobotModel
@@ -55,6 +55,8 @@ MOVING = 0.05
 """A robot that is faster than this (rad/s, m/s) when a task begins is brought to rest on the way, not at once."""
 UNHURRIED = 0.8
 """An approach on which a joint turns less than this (rad) may take less time than a usual one, in proportion."""
+AT_HOME = 0.1
+"""An arm whose joints are within this (rad) of home is at home."""
 STARTED = 0.002
 """A robot within this (rad, m) of where a plan starts from rest has not begun it: so long the plan waits for it."""
 ATTEMPTS = 6
@@ -248,7 +250,10 @@ class PickPlaceExpert:
         lift = self._lift_position(observation)
         if self._motion is None:
             begun = Trajectory(now, measured, self._measure_rates(observation))
-            self._plan(begun, scene, target, container, lift)
+            if self.is_inside(target, container):
+                self._leave(begun, scene, lift)
+            else:
+                self._plan(begun, scene, target, container, lift)
         elif self.phase == "stuck" and now >= self._retry_at:
             self._begin(now, scene, target, container, measured, lift)
         elif self.phase != "stuck":
@@ -273,7 +278,9 @@ class PickPlaceExpert:
         motion, pick = self._motion, self._pick
         assert motion is not None
         self.phase = motion.phase(now)
-        if pick is None:  # on the way back with nothing to do
+        if pick is None:  # it was brought in before, there is only the way home
+            if now >= motion.end + 0.1:
+                self.phase, self._frozen = "done", motion.goal
             return
         begins = len(pick.approach) > 1 and not motion.velocity.any()  # the last of a way in may be as small as this
         if begins and np.abs(measured - motion.start).max() < STARTED:
@@ -390,6 +397,25 @@ class PickPlaceExpert:
         )
         motion.append("recover", path, self._limits, at_least=0.8)
         self._plan(motion, scene, target, container, lift)
+
+    def _leave(self, motion: Trajectory, scene: SceneState, lift: float) -> None:
+        """Go home, out of the container first, from what has been done already."""
+        room = room_of(scene, None, lift)
+        for side in SIDES:
+            arm, grip, home = self._arm[side], self._grip[side], self._planner.home[side]
+            if np.abs(motion.goal[arm] - home).max() < AT_HOME:
+                continue
+            out = self._planner.back_off(side, motion.goal[arm], motion.goal[16:], lift)
+            mover, base = Mover(side, self._planner.open[side]), motion.goal[16:]
+            way = self._planner.way(mover, out[-1], home, base, base, room)
+            for phase, joints in (("retreat", out), ("home", way if way is not None else np.stack([out[-1], home]))):
+                path = np.repeat(motion.goal[None], len(joints), axis=0)
+                path[:, arm] = joints
+                path[:, grip] = np.linspace(path[0, grip], self._planner.open[side], len(joints))
+                motion.append(phase, path, self._limits, at_least=0.5)
+        self._motion, self._pick = motion, None
+        if not motion.segments:
+            self.phase, self._frozen = "done", motion.goal
 
     def _plan(
         self, motion: Trajectory, scene: SceneState, target: SceneObject, container: SceneObject, lift: float

@@ -268,6 +268,26 @@ def test_a_hand_that_is_on_its_way_in_goes_on(v1):
     assert chunk.task_status[0] == TaskStatus.TERMINATED
 
 
+def test_what_was_brought_in_before_stays_there(v1):
+    """Taking over after the release, it goes home and says so; at home, it says so at once."""
+    world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
+    first = PickPlaceExpert(v1)
+    control = PlainControl(world)
+    for tick in range(25 * 200):
+        if tick % 20 == 0:
+            control.take(first.infer(observe(world)), world.state().base_pose)
+            if first.phase == "retreat":
+                break
+        world.step(control.command())
+    second = PickPlaceExpert(v1)
+    chunks = episode(world, second)
+    assert chunks[-1].task_status[0] == TaskStatus.TERMINATED
+    assert second.attempts == 0
+    arms = v1.indices([*v1.arm_joints("left"), *v1.arm_joints("right")])
+    np.testing.assert_allclose(world.state().position[arms], v1.home[arms], atol=0.05)
+    assert PickPlaceExpert(v1).infer(observe(world)).task_status[0] == TaskStatus.TERMINATED
+
+
 def test_takes_a_lost_object_again(v1, world):
     expert = PickPlaceExpert(v1)
     home = world.object_poses().copy()

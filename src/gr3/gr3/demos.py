@@ -22,7 +22,6 @@ from bytemini_core.types import (
     Observation,
     Policy,
     RobotState,
-    SceneState,
     TaskStatus,
 )
 from bytemini_description.robot import RobotModel, load_robot
@@ -256,8 +255,8 @@ class Demonstrator:
         So the model sees what its own mistakes lead to, and what to do then, which the expert by itself never shows
         (Ross et al. 2011, "A reduction of imitation learning and structured prediction to no-regret online learning";
         handing over instead of labelling every instant, as Kelly et al. 2019, HG-DAgger). A turn of the expert's is
-        short, because only where it begins is new; the last one goes on to the end. No frames where nothing was to be
-        corrected: a hand has the thing all along, or it is inside already.
+        short, because only where it begins is new; the last one goes on to the end. What is inside already stays there,
+        and the expert shows the way home and what is said then. No frames where a hand has the thing all along.
         """
         task, first = make_task("pick_place", "train"), _CORRECTIONS + _CHOICE * seed
         scene = max((task.sample(first + i) for i in range(_CHOICE)), key=lambda s: len(s.objects))
@@ -290,8 +289,6 @@ class Demonstrator:
             state = world.state()
             if now % period == 0:
                 if turn.policy is not None and turn.is_over(now) and scorer.untouched > _LET_GO:
-                    if _inside(world.scene_state(), scene):
-                        break
                     turn, proven = _Turn(None, now, rng), len(frames)
                     expert.reset()
                 elif turn.policy is not None and turn.is_over(now - round(_PATIENCE * NANOSECONDS)):
@@ -356,11 +353,6 @@ class Demonstrator:
             at = world.model.joint(name).qposadr[0]
             world.data.qpos[at] = np.clip(value, self.robot.lower[index], self.robot.upper[index])
         mujoco.mj_forward(world.model, world.data)
-
-
-def _inside(state: SceneState, scene: SceneSpec) -> bool:
-    target, destination = state.find(scene.target), state.find(scene.destination)
-    return target is not None and destination is not None and PickPlaceExpert.is_inside(target, destination)
 
 
 def write_shard(kind: str, folder: Path, index: int, demonstrator: Demonstrator) -> int:
