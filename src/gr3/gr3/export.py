@@ -156,7 +156,8 @@ def write(
         new = Path(place) / "checkpoint"
         new.mkdir()
         graphs(model, new, use.half)
-        np.savez(new / READOUT, **{name: p.detach().numpy() for name, p in readout(model).items()})
+        if record.get("speaks", True):
+            np.savez(new / READOUT, **{name: p.detach().numpy() for name, p in readout(model).items()})
         difference = compare(model, new)
         precision = "float16" if use.half else "float32"
         if not difference <= TOLERANCE[precision]:

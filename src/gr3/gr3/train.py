@@ -143,6 +143,7 @@ def prepare(config: TrainConfig) -> None:
             "state_names": layout.state_names,
             "normalisation": norm,
             "sessions": [*(begun["sessions"] if begun is not None else []), session],
+            "speaks": begun is None or _speaks(Path(config.init), begun) or bool(config.steps and config.cotraining),
         }
         _check_init(config, record, begun)
         text.save(out / "tokenizer.json")
@@ -177,6 +178,14 @@ def record_of(run: Path) -> dict[str, Any]:
     return record
 
 
+def _speaks(run: Path, record: dict[str, Any]) -> bool:
+    """Whether the weights that generate words are there, and were not lost in an export (`gr3.export.READOUT`)."""
+    if is_checkpoint(run):
+        return (run / READOUT).is_file()
+    speaks: bool = record.get("speaks", True)
+    return speaks
+
+
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a checkpoint (`./bytemini export`), not a run."""
     return (folder / "policy.json").is_file()
@@ -194,11 +203,6 @@ def _check_init(config: TrainConfig, record: dict[str, Any], before: dict[str, A
         raise ValueError(f"--init {config.init} has another vision tower: --looking STEPS teaches a new one")
     if was | {"vision": 0} != now | {"vision": 0}:
         raise ValueError(f"--init {config.init} is another model (size, --norm or --task-status): it does not fit")
-    if is_checkpoint(Path(config.init)) and config.steps and not (Path(config.init) / READOUT).is_file():
-        raise ValueError(
-            f"--init {config.init} has no {READOUT}: what generates words was not kept, only the DiT can go on "
-            "(--looking 0 --steps 0 --acting STEPS)"
-        )
 
 
 def _shards(config: TrainConfig) -> Any:
