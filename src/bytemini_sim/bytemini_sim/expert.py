@@ -51,8 +51,6 @@ LOST = 0.035
 """An object this far (m) from where it was in the hand has been lost."""
 PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
-MOVING = 0.05
-"""A robot that is faster than this (rad/s, m/s) when a task begins is brought to rest on the way, not at once."""
 UNHURRIED = 0.8
 """An approach on which a joint turns less than this (rad) may take less time than a usual one, in proportion."""
 AT_HOME = 0.1
@@ -216,17 +214,6 @@ class PickPlaceExpert:
         joints = state.position[[at[name] for name in self._joints]]
         return np.concatenate([joints, state.base_pose])
 
-    def _measure_rates(self, observation: Observation) -> Array:
-        """Velocities (19,) of what `_measure` measures, but for the fingers, which stop at once."""
-        state = observation.state
-        at = {name: i for i, name in enumerate(state.names)}
-        joints = state.velocity[[at[name] for name in self._joints]]
-        joints[14:] = 0.0
-        vx, vy, wz = state.base_twist
-        c, s = np.cos(state.base_pose[2]), np.sin(state.base_pose[2])
-        rates = np.concatenate([joints, [c * vx - s * vy, s * vx + c * vy, wz]])
-        return rates if np.abs(rates).max() > MOVING else np.zeros_like(rates)
-
     def _lift_position(self, observation: Observation) -> float:
         return float(observation.state.position[observation.state.names.index("lift_joint")])
 
@@ -249,7 +236,7 @@ class PickPlaceExpert:
             return
         lift = self._lift_position(observation)
         if self._motion is None:
-            begun = Trajectory(now, measured, self._measure_rates(observation))
+            begun = Trajectory(now, measured)
             if self.is_inside(target, container):
                 self._leave(begun, scene, lift)
             else:
