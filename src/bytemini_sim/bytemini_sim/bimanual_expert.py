@@ -294,7 +294,7 @@ class BimanualExpert(PickPlaceExpert):
         s = np.linspace(0.0, 1.0, n)
         for side, path in arms.items():
             shift = motion.goal[self._arm[side]] - path[0] if relative else 0.0
-            knots[:, self._arm[side]] = path + shift
+            knots[:, self._arm[side]] = _with_knots(path, n) + shift
         for side, value in (grips or {}).items():
             column = self._grip[side]
             knots[:, column] += s * (value - knots[0, column])
@@ -307,6 +307,14 @@ def _to(motion: Trajectory, arm: slice, posture: Array) -> Array:
     """A joint path (n, 7) from where a trajectory ends to a posture (1, 7)."""
     start = motion.goal[arm]
     return np.asarray(start + np.linspace(0.0, 1.0, 9)[:, None] * (posture[0] - start))
+
+
+def _with_knots(path: Array, n: int) -> Array:
+    """A joint path (m, 7) on n knots, even in progress: one arm may go straight where the other goes around."""
+    if len(path) == n:
+        return path
+    at = np.linspace(0.0, len(path) - 1.0, n)
+    return np.stack([np.interp(at, np.arange(len(path)), column) for column in path.T], axis=-1)
 
 
 def _bases(near: Array) -> Iterator[Array]:
