@@ -84,7 +84,7 @@ def load_policy(
             ) from None
         policy, text, networks = as_policy(folder, threads, provider)
     else:
-        policy, text = _read(folder), _tokenizer(folder)
+        policy, text = read_checkpoint(folder), _tokenizer(folder)
         networks = _sessions(folder, threads, provider)
     return Gr3Policy(folder, policy, text, networks, robot, threads, seed, name)
 
@@ -301,7 +301,12 @@ class Gr3Policy:
         )
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """`policy.json` of a checkpoint whose files are all there and those that it was made with.
+
+    Raises:
+        CheckpointError: they are not; says which.
+    """
     path = folder / "policy.json"
     if not path.is_file():
         raise CheckpointError(f"{folder} has no policy.json: it is no checkpoint; ./bytemini export makes one")

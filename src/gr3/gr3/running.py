@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gr3.deploy import FORMAT, CheckpointError, Networks
 from gr3.model import GR3, STEPS, Prefix
 from gr3.text import Text
-from gr3.train import build, record_of
+from gr3.train import build, is_checkpoint, record_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ def read_run(folder: Path, live: bool = False) -> Run:
     Raises:
         CheckpointError: the folder is no run, or it is damaged.
     """
+    if is_checkpoint(folder):
+        raise CheckpointError(f"{folder} is a checkpoint already, expected the folder of a training run")
     try:
         record = record_of(folder)
     except ValueError as error:

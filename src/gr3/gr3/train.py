@@ -166,10 +166,14 @@ def record_of(run: Path) -> dict[str, Any]:
         ValueError: it is neither.
     """
     if is_checkpoint(run):
+        from gr3.deploy import read_checkpoint
+
+        policy = read_checkpoint(run)
         made = json.loads((run / "training.json").read_text(encoding="utf-8"))
         if "sessions" not in made:
             raise ValueError(f"{run} was made of no training run: there is nothing to begin with")
-        policy = json.loads((run / "policy.json").read_text(encoding="utf-8"))
+        if policy["precision"] != "float32":
+            raise ValueError(f"{run} is in {policy['precision']}: training begins with float32, export without --half")
         return {**made, "normalisation": policy["normalisation"]}
     for file in ("training.json", "tokenizer.json", "last.pt"):
         if not (run / file).is_file():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 from bytemini_core.errors import UserError
 from bytemini_core.types import Observation, RobotState
 from gr3.deploy import CheckpointError, load_policy
-from gr3.export import READOUT, export_run
+from gr3.export import READOUT, Use, export_run
 from gr3.views import TINY_VIEWS
 
 from gr3 import ablations, train
@@ -137,6 +138,15 @@ def test_a_run_begins_with_a_checkpoint(data, tmp_path):
     old, new = (torch.load(tmp_path / run / "last.pt", weights_only=True)["average"] for run in ("first", "second"))
     for name, weight in old.items():
         torch.testing.assert_close(new[name], weight)
+    export_run(first, tmp_path / "half", "toy", use=Use(half=True))
+    shutil.copytree(checkpoint, tmp_path / "damaged")
+    (tmp_path / "damaged" / "prefix.onnx").write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match="is a checkpoint already"):
+        export_run(checkpoint, tmp_path / "again", "toy")
+    for wrong, words in (("half", "float16"), ("damaged", "digest differs")):
+        with pytest.raises(UserError, match=words):
+            train.main([*arguments, "--init", str(tmp_path / wrong), "--out", str(tmp_path / "refused")])
+    assert not (tmp_path / "refused" / "training.json").exists()
     (checkpoint / READOUT).unlink()  # as older exports are: only actions are known, and a new export says no more
     train.main([*arguments, "--out", str(tmp_path / "third"), "--steps", "0", "--acting", "1"])
     export_run(tmp_path / "third", tmp_path / "again", "toy")
