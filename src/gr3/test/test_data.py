@@ -329,7 +329,7 @@ def test_the_policy_and_the_expert_take_turns(checkpoint, monkeypatch):
     demonstrator = Demonstrator(Recipe(), checkpoint[0])
     turns = []
     monkeypatch.setattr(demonstrator.policy, "reset", lambda: turns.append(True))
-    frames, about = demonstrator.correction(3, 0)
+    frames, about = demonstrator.correction(7, 0)
     assert len(turns) > 1
     assert about["success"]
     assert about["seed"] >= 1_000_000, "no scene of a demonstration"
