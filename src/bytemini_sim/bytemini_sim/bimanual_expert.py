@@ -20,7 +20,7 @@ from bytemini_sim.grammar import resolve, things_in
 from bytemini_sim.grasp import hand_rotation
 from bytemini_sim.ik import quaternion_matrix
 from bytemini_sim.motion import Trajectory
-from bytemini_sim.planner import Mover, room_of
+from bytemini_sim.planner import Mover, room_of, with_knots
 
 if TYPE_CHECKING:
     from bytemini_description.robot import RobotModel
@@ -294,7 +294,8 @@ class BimanualExpert(PickPlaceExpert):
         s = np.linspace(0.0, 1.0, n)
         for side, path in arms.items():
             shift = motion.goal[self._arm[side]] - path[0] if relative else 0.0
-            knots[:, self._arm[side]] = _with_knots(path, n) + shift
+            # One arm may go straight where the other goes around.
+            knots[:, self._arm[side]] = with_knots(path, n) + shift
         for side, value in (grips or {}).items():
             column = self._grip[side]
             knots[:, column] += s * (value - knots[0, column])
@@ -307,14 +308,6 @@ def _to(motion: Trajectory, arm: slice, posture: Array) -> Array:
     """A joint path (n, 7) from where a trajectory ends to a posture (1, 7)."""
     start = motion.goal[arm]
     return np.asarray(start + np.linspace(0.0, 1.0, 9)[:, None] * (posture[0] - start))
-
-
-def _with_knots(path: Array, n: int) -> Array:
-    """A joint path (m, 7) on n knots, even in progress: one arm may go straight where the other goes around."""
-    if len(path) == n:
-        return path
-    at = np.linspace(0.0, len(path) - 1.0, n)
-    return np.stack([np.interp(at, np.arange(len(path)), column) for column in path.T], axis=-1)
 
 
 def _bases(near: Array) -> Iterator[Array]:

@@ -269,7 +269,7 @@ class PickPlaceExpert:
             if now >= motion.end + 0.1:
                 self.phase, self._frozen = "done", motion.goal
             return
-        begins = len(pick.approach) > 1 and not motion.velocity.any()  # the last of a way in may be as small as this
+        begins = not pick.on_course and not motion.velocity.any()  # the last of a way in may be as small as this
         if begins and np.abs(measured - motion.start).max() < STARTED:
             motion.begin_at(now)  # the first chunk is still on its way
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
@@ -459,15 +459,14 @@ class PickPlaceExpert:
             knots[:, arm] = joints
             return knots
 
-        on_course = len(pick.approach) == 1
-        way = path(pick.descend if on_course else pick.approach)
+        way = path(pick.descend if pick.on_course else pick.approach)
         s = np.linspace(0.0, 1.0, len(way))[:, None]
         rest = np.append(self._planner.home[idle], self._planner.open[idle])
         idle_columns = [*range(self._arm[idle].start, self._arm[idle].stop), self._grip[idle]]
         way[:, idle_columns] += s * (rest - way[:, idle_columns])
         way[:, 16:] += s * (pick.base - way[:, 16:])
         way[:, grip] += s[:, 0] * (pick.opening - way[:, grip])
-        if on_course:
+        if pick.on_course:
             motion.append("descend", way, limits, at_least=0.3)
         else:
             turns = float(np.abs(np.diff(way[:, arm], axis=0)).sum(axis=0).max())

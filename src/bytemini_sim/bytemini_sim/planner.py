@@ -124,6 +124,11 @@ class Pick:
     key: tuple[int, int]
     gap: float
 
+    @property
+    def on_course(self) -> bool:
+        """Whether the hand is on its way in already."""
+        return len(self.approach) == 1
+
 
 @dataclass(frozen=True)
 class Place:
@@ -207,8 +212,8 @@ class Planner:
         arms: dict[str, Array],
         base: Array,
         lift: float,
-        avoid: frozenset[tuple[int, int]] = frozenset(),
-        hands: Mapping[str, float] | None = None,
+        avoid: frozenset[tuple[int, int]],
+        hands: Mapping[str, float],
     ) -> Iterator[Pick]:
         """Feasible grasps of an object, best first: those from where the base stands before those that need a drive.
 
@@ -226,7 +231,7 @@ class Planner:
         ground = ground_of(scene, target)
         for ends in (False, True):  # by an end only what is not to be had by its middle
             found = False
-            for pick in self._picks(scene, target, arms, base, lift, avoid, hands or {}, ground, ends):
+            for pick in self._picks(scene, target, arms, base, lift, avoid, hands, ground, ends):
                 found = True
                 yield pick
             if found:
@@ -831,10 +836,17 @@ def _apart(points: Array, others: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(squares - 2.0 * (points @ others.T), 0.0)))
 
 
+def with_knots(path: Array, n: int) -> Array:
+    """A path (m, columns) on n knots, even in progress."""
+    if len(path) == n:
+        return path
+    at = np.linspace(0.0, len(path) - 1.0, n)
+    return np.stack([np.interp(at, np.arange(len(path)), column) for column in path.T], axis=-1)
+
+
 def _dense(path: Array) -> Array:
     """A path (n, columns) with three more knots between any two."""
-    at = np.arange(4 * (len(path) - 1) + 1) / 4
-    return np.stack([np.interp(at, np.arange(len(path)), column) for column in path.T], axis=-1)
+    return with_knots(path, 4 * (len(path) - 1) + 1)
 
 
 def below(held: Held, rotation: Array) -> Array:

@@ -22,6 +22,8 @@ from gr3.text import Text
 from gr3.views import View
 
 FORMAT = "gr3-policy/2"
+GRAPHS = ("prefix.onnx", "denoise.onnx")
+"""Files of the two networks in a checkpoint."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Rows = NDArray[np.float32]
@@ -338,7 +340,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     missing = sorted(needed - policy.keys())
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}")
-    for name in ("tokenizer.json", "prefix.onnx", "denoise.onnx"):
+    for name in ("tokenizer.json", *GRAPHS):
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder} has no {name}: the checkpoint is incomplete")
@@ -388,7 +390,7 @@ def _sessions(folder: Path, threads: int, provider: str) -> Networks:
             f"this onnxruntime has no {chosen} (it has {', '.join(available)}); install onnxruntime-gpu, or choose cpu"
         )
     graphs: list[Graph] = []
-    for name in ("prefix.onnx", "denoise.onnx"):
+    for name in GRAPHS:
         together = _session(folder / name, threads, chosen)
         alone = _session(folder / name, 1, chosen) if threads > 1 and chosen == PROVIDERS["cpu"] else None
         graphs.append(together if alone is None else SideBySide(together, alone, threads))

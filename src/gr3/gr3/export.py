@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bytemini_core.errors import UserError
 
+from gr3.deploy import GRAPHS
 from gr3.layout import HORIZON
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
 """Largest difference to torch (normalised units) that an export may have."""
-GRAPHS = ("prefix.onnx", "denoise.onnx")
-"""Files of the two networks in a checkpoint."""
 READOUT = "readout.npz"
 """File of the parameters that no network has, for training that begins with a checkpoint (`gr3.weights`)."""
 

@@ -248,9 +248,9 @@ class ChunkCodec:
     def without_wait(self, state: RobotState, values: Float, executed: int) -> Float:
         """A chunk for a robot that stands still, without the wait that it begins with.
 
-        Demonstrations wait 0.3 s at most, but where some of them go on and others come again, the middle of both waits
-        first. A policy without a clock sees the same all the while, and asked again before the wait is over it waits
-        for ever. (Others leave rows without motion out of their training data: OpenVLA's regenerate_libero_dataset.py.)
+        Where some demonstrations go on and others come again, the middle of both waits first. A policy without a clock
+        sees the same all the while, and asked again before the wait is over it waits for ever. (Others leave rows
+        without motion out of their training data: OpenVLA's regenerate_libero_dataset.py.)
 
         Args:
             state: the robot at the chunk's stamp.

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from gr3.export import GRAPHS, READOUT, TOLERANCE, compare, graphs
+from gr3.deploy import GRAPHS
+from gr3.export import READOUT, TOLERANCE, compare, graphs
 from gr3.model import GR3
 
 _FIRST = 4096
