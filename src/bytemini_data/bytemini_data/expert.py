@@ -183,10 +183,11 @@ def record_job(job: Job) -> Outcome:
 
 def _policy(options: Options, seed: int) -> Policy:
     robot = load_robot(options.robot)
-    if options.policy == "expert" and options.noise:
-        from bytemini_sim.expert import PickPlaceExpert
+    if options.policy == "expert":
+        from bytemini_sim.task_expert import TaskExpert
 
-        return PickPlaceExpert(robot, noise_scale=options.noise, seed=seed)
+        # What is recorded is there to be learned from, by who has to see the things that the arms hide at home.
+        return TaskExpert(robot, noise_scale=options.noise, seed=seed, clears_view=True)
     from gr3_policy_node.backends import load_policy
 
     return load_policy(options.policy, robot, seed)

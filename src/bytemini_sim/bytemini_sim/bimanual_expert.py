@@ -155,7 +155,7 @@ class BimanualExpert(PickPlaceExpert):
         take: tuple[Array, Array, Array],
     ) -> Trajectory:
         open_ = {side: self._planner.open[side] for side in SIDES}
-        home = self._planner.home
+        home = self._planner.rest
         motion = Trajectory(now, measured)
         closed = max(width / 2 - SQUEEZE, 0.0)
         reach, descend, carry = give
@@ -227,7 +227,7 @@ class BimanualExpert(PickPlaceExpert):
         self._move(motion, "lower", {hand: paths[hand][2][::-1] for hand in SIDES}, at_least=1.5, overlap=-0.2)
         self._move(motion, "release", {}, grips=open_, at_least=0.5, overlap=-0.3)
         self._move(motion, "retreat", {hand: paths[hand][1][::-1] for hand in SIDES}, at_least=1.0, overlap=-0.2)
-        home = {hand: _to(motion, self._arm[hand], self._planner.home[hand][None]) for hand in SIDES}
+        home = {hand: _to(motion, self._arm[hand], self._planner.rest[hand][None]) for hand in SIDES}
         self._move(motion, "home", home, at_least=1.6)
         return motion
 

@@ -54,7 +54,11 @@ PUSHED = 0.25
 UNHURRIED = 0.8
 """An approach on which a joint turns less than this (rad) may take less time than a usual one, in proportion."""
 AT_HOME = 0.1
-"""An arm whose joints are within this (rad) of home is at home."""
+"""An arm whose joints are within this (rad) of home is at home, or of where it rests, at rest."""
+ASIDE = {"shoulder_roll_joint": 0.7, "shoulder_yaw_joint": 0.0}
+"""Where arms that are otherwise at home hide nothing on the table from the head camera (rad)."""
+GLANCE = 0.2
+"""So long (s) nothing moves when the view is clear."""
 STARTED = 0.002
 """A robot within this (rad, m) of where a plan starts from rest has not begun it: so long the plan waits for it."""
 ATTEMPTS = 6
@@ -69,7 +73,7 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 
-_REACHING = ("approach", "descend")
+_REACHING = ("clear", "look", "approach", "descend")
 _CARRYING = ("transfer", "lower")
 _FREE = ("approach", "transfer", "home")
 
@@ -88,12 +92,22 @@ def find(scene: SceneState, name: str, container: bool) -> SceneObject | None:
     return scene.find(meant) if meant is not None else None
 
 
+def aside(robot: RobotModel, side: str) -> Array:
+    """The posture (7,) of an arm beside the head camera's view."""
+    names = robot.arm_joints(side)
+    posture = robot.home[robot.indices(names)].copy()
+    for joint, angle in ASIDE.items():
+        posture[names.index(f"{side}_{joint}")] = angle
+    return np.asarray(posture)
+
+
 class PickPlaceExpert:
     """Puts a named object into a named container. A `Policy` (bytemini_core.types); privileged, simulation only.
 
     Attributes:
-        phase: what it is doing, for display: "approach", "descend", "close", "lift", "transfer", "lower", "release",
-            "retreat", "home", "recover", "done", "invalid", "stuck", or "" before the first observation.
+        phase: what it is doing, for display: "clear", "look", "approach", "descend", "close", "lift", "transfer",
+            "lower", "release", "retreat", "home", "recover", "done", "invalid", "stuck", or "" before the first
+            observation.
         trouble: why it refused or is stuck, "" otherwise.
         attempts: grasps begun in this task.
         goal: names of the object and the container to serve, whatever the instruction says; None: as it says.
@@ -101,7 +115,9 @@ class PickPlaceExpert:
             label of choice for imitation.
     """
 
-    def __init__(self, robot: RobotModel, *, noise_scale: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, robot: RobotModel, *, noise_scale: float = 0.0, seed: int = 0, clears_view: bool = False
+    ) -> None:
         """Prepare for a robot.
 
         Args:
@@ -109,6 +125,9 @@ class PickPlaceExpert:
             noise_scale: 0 for clean motion; 1 pushes arms and base off course on most of the free ways, by a few
                 centimetres at the hand, so that demonstrations show recovery.
             seed: of the noise.
+            clears_view: its arms rest beside the head camera's view instead of at home, where they hide one thing in
+                five, and where they are at home it begins by moving them there. Itself it knows what is there; who is
+                to learn from it has to see it.
 
         Raises:
             ValueError: `noise_scale` is negative or not finite.
@@ -116,7 +135,8 @@ class PickPlaceExpert:
         if not (np.isfinite(noise_scale) and noise_scale >= 0):
             raise ValueError(f"noise_scale is {noise_scale}, expected a number of at least 0")
         self._robot = robot
-        self._planner = Planner(robot)
+        self._clears_view = clears_view
+        self._planner = Planner(robot, {side: aside(robot, side) for side in SIDES} if clears_view else None)
         self._noise_scale = noise_scale
         self._seed = seed
         self.goal: tuple[str, str] | None = None
@@ -237,6 +257,8 @@ class PickPlaceExpert:
         lift = self._lift_position(observation)
         if self._motion is None:
             begun = Trajectory(now, measured)
+            if self._clears_view:
+                self._clear_view(begun)
             if self.is_inside(target, container):
                 self._leave(begun, scene, lift)
             else:
@@ -385,17 +407,28 @@ class PickPlaceExpert:
         motion.append("recover", path, self._limits, at_least=0.8)
         self._plan(motion, scene, target, container, lift)
 
+    def _clear_view(self, motion: Trajectory) -> None:
+        """Where both arms are at home, move them out of the head camera's view and look."""
+        path = np.stack([motion.goal, motion.goal])
+        for side in SIDES:
+            arm = self._arm[side]
+            if np.abs(motion.goal[arm] - self._robot.home[self._robot.indices(self._joints[arm])]).max() > AT_HOME:
+                return
+            path[1, arm] = self._planner.rest[side]
+        motion.append("clear", path, self._limits)
+        motion.append("look", path[[1, 1]], self._limits, at_least=GLANCE)
+
     def _leave(self, motion: Trajectory, scene: SceneState, lift: float) -> None:
-        """Go home, out of the container first, from what has been done already."""
+        """Go to rest, out of the container first, from what has been done already."""
         room = room_of(scene, None, lift)
         for side in SIDES:
-            arm, grip, home = self._arm[side], self._grip[side], self._planner.home[side]
-            if np.abs(motion.goal[arm] - home).max() < AT_HOME:
+            arm, grip, rest = self._arm[side], self._grip[side], self._planner.rest[side]
+            if np.abs(motion.goal[arm] - rest).max() < AT_HOME:
                 continue
             out = self._planner.back_off(side, motion.goal[arm], motion.goal[16:], lift)
             mover, base = Mover(side, self._planner.open[side]), motion.goal[16:]
-            way = self._planner.way(mover, out[-1], home, base, base, room)
-            for phase, joints in (("retreat", out), ("home", way if way is not None else np.stack([out[-1], home]))):
+            way = self._planner.way(mover, out[-1], rest, base, base, room)
+            for phase, joints in (("retreat", out), ("home", way if way is not None else np.stack([out[-1], rest]))):
                 path = np.repeat(motion.goal[None], len(joints), axis=0)
                 path[:, arm] = joints
                 path[:, grip] = np.linspace(path[0, grip], self._planner.open[side], len(joints))
@@ -461,7 +494,7 @@ class PickPlaceExpert:
 
         way = path(pick.descend if pick.on_course else pick.approach)
         s = np.linspace(0.0, 1.0, len(way))[:, None]
-        rest = np.append(self._planner.home[idle], self._planner.open[idle])
+        rest = np.append(self._planner.rest[idle], self._planner.open[idle])
         idle_columns = [*range(self._arm[idle].start, self._arm[idle].stop), self._grip[idle]]
         way[:, idle_columns] += s * (rest - way[:, idle_columns])
         way[:, 16:] += s * (pick.base - way[:, 16:])
@@ -514,7 +547,7 @@ class PickPlaceExpert:
         if place is None:
             return
         self._place = place
-        self._motion.keep({"recover", "approach", "descend", "close", "lift"})
+        self._motion.keep({"clear", "look", "recover", "approach", "descend", "close", "lift"})
         self._deliver(self._motion, side, place)
 
     # -- saying -------------------------------------------------------------------------------------------------------

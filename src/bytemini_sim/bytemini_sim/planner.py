@@ -195,11 +195,12 @@ class Mover:
 class Planner:
     """Plans for one robot. Nothing of a scene is kept between calls."""
 
-    def __init__(self, robot: RobotModel) -> None:
+    def __init__(self, robot: RobotModel, rest: Mapping[str, Array] | None = None) -> None:
+        """`rest`: side to the posture (7,) of an arm that has nothing to do; at home if not given."""
         self.robot = robot
         self.body = BodyModel(robot)
         self.arms = {side: Arm(robot, side, margin=0.03, tilt_margin=0.03) for side in SIDES}
-        self.home = {side: robot.home[robot.indices(robot.arm_joints(side))] for side in SIDES}
+        self.rest = rest or {side: robot.home[robot.indices(robot.arm_joints(side))] for side in SIDES}
         self.open = {side: float(robot.home[robot.indices([robot.gripper_joint(side)])[0]]) for side in SIDES}
         self._still: dict[tuple[str, float], tuple[Solids, tuple[Array, Array]]] = {}
 
@@ -482,7 +483,7 @@ class Planner:
         A quick look at both hands' axes, before the whole arms are compared.
         """
         other = self.arms[_other(arm.side)]
-        hand, tcp = other.forward(self.home[other.side], lift)["tcp"]
+        hand, tcp = other.forward(self.rest[other.side], lift)["tcp"]
         s = np.array([0.0, 0.5, 1.0])[:, None]
         resting = tcp + s * other.hand_length * hand[:, 2]
         moving = position[..., None, :] + s * arm.hand_length * rotation[..., None, :, 2]
@@ -691,7 +692,7 @@ class Planner:
                 break
         else:
             return None
-        home = self.way(Mover(side, self.open[side]), retreat[-1], self.home[side], stand, stand, room)
+        home = self.way(Mover(side, self.open[side]), retreat[-1], self.rest[side], stand, stand, room)
         transfer = self.way(mover, start, lower[0], base, stand, room) if home is not None else None
         if home is None or transfer is None:
             return None
@@ -809,7 +810,7 @@ class Planner:
     def _own(self, side: str, lift: float) -> tuple[Solids, tuple[Array, Array]]:
         """What of the robot does not move: the trunk's solids, and spheres (n, 3), (n,) of an arm at rest."""
         if (side, lift) not in self._still:
-            placed = self.body.spheres(self.arms[side], self.home[side], np.array(self.open[side]), lift)
+            placed = self.body.spheres(self.arms[side], self.rest[side], np.array(self.open[side]), lift)
             points = np.concatenate([points for points, _ in placed.values()])
             radius = np.concatenate([radius for _, radius in placed.values()])
             self._still[side, lift] = self.body.trunk_solids(lift), (points, radius)

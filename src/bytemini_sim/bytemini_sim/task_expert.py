@@ -82,9 +82,11 @@ class TaskExpert:
         trouble: why it refused or is stuck, "" otherwise.
     """
 
-    def __init__(self, robot: RobotModel, *, noise_scale: float = 0.0, seed: int = 0) -> None:
-        """Prepare for a robot; see `PickPlaceExpert`."""
-        self._one_hand = PickPlaceExpert(robot, noise_scale=noise_scale, seed=seed)
+    def __init__(
+        self, robot: RobotModel, *, noise_scale: float = 0.0, seed: int = 0, clears_view: bool = False
+    ) -> None:
+        """Prepare for a robot; see `PickPlaceExpert`, which alone clears the view."""
+        self._one_hand = PickPlaceExpert(robot, noise_scale=noise_scale, seed=seed, clears_view=clears_view)
         self._both_hands = BimanualExpert(robot, noise_scale=noise_scale, seed=seed)
         self.single = self._one_hand
         self.reset()

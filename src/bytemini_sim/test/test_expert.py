@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from bytemini_core.types import JointCommand, Observation, TaskStatus
-from bytemini_sim.expert import PickPlaceExpert, find, parse_instruction
+from bytemini_core.types import SIDES, JointCommand, Observation, TaskStatus
+from bytemini_sim.expert import PickPlaceExpert, aside, find, parse_instruction
+from bytemini_sim.layout import OBJECT_ZONE
 from bytemini_sim.motion import Limits, Trajectory, duration
+from bytemini_sim.planner import Planner
 from bytemini_sim.tasks import make_task
 from bytemini_sim.world import World
 
@@ -286,6 +288,49 @@ def test_what_was_brought_in_before_stays_there(v1):
     arms = v1.indices([*v1.arm_joints("left"), *v1.arm_joints("right")])
     np.testing.assert_allclose(world.state().position[arms], v1.home[arms], atol=0.05)
     assert PickPlaceExpert(v1).infer(observe(world)).task_status[0] == TaskStatus.TERMINATED
+
+
+def hidden(robot, world, side, posture):
+    """Share of the places for objects that an arm hides from the head camera."""
+    planner = Planner(robot)
+    lift = float(robot.home[robot.joint_names.index("lift_joint")])
+    x, y = (np.linspace(*span, 30) for span in (OBJECT_ZONE.x, OBJECT_ZONE.y))
+    places = np.stack(np.meshgrid(x, y, [0.75], indexing="ij"), axis=-1).reshape(-1, 3)
+    eye = world.frame("head_camera_optical_frame")[:3, 3]
+    rays = places - eye
+    covered = np.zeros(len(places), dtype=bool)
+    parts = planner.body.spheres(planner.arms[side], posture, np.array(planner.open[side]), lift)
+    for centres, radius in parts.values():
+        along = np.clip((rays @ (centres - eye).T) / (rays**2).sum(1, keepdims=True), 0.0, 1.0)
+        apart = np.linalg.norm(eye + along[..., None] * rays[:, None] - centres, axis=-1)
+        covered |= (apart < radius).any(axis=1)
+    return covered.mean()
+
+
+def test_clears_the_view_first_and_rests_beside_it(v1):
+    """Arms at home hide things from the head camera: an expert to learn from takes them away before it begins."""
+    world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
+    for side in SIDES:
+        assert hidden(v1, world, side, v1.home[v1.indices(v1.arm_joints(side))]) > 0.05
+        assert hidden(v1, world, side, aside(v1, side)) == 0.0
+    expert, phases, arms = PickPlaceExpert(v1, clears_view=True), [], {}
+    index = v1.indices([*v1.arm_joints("left"), *v1.arm_joints("right")])
+
+    def note(world, expert):
+        phases.append(expert.phase)
+        arms.setdefault(expert.phase, world.state().position[index])
+
+    episode(world, expert, on_chunk=note)
+    begun = list(dict.fromkeys(phases))
+    assert begun[:3] == ["clear", "look", "approach"]
+    assert begun[-1] == "done"
+    beside = np.concatenate([aside(v1, side) for side in SIDES])
+    for phase in ("look", "approach", "done"):
+        np.testing.assert_allclose(arms[phase], beside, atol=0.05, err_msg=phase)
+    assert world.limits.total == 0
+    # Not at home: there is nothing to clear; and what is inside stays there.
+    again = PickPlaceExpert(v1, clears_view=True)
+    assert again.infer(observe(world)).task_status[0] == TaskStatus.TERMINATED
 
 
 def test_takes_a_lost_object_again(v1, world):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gr3 import talk
 from gr3.layout import ActionLayout
-from gr3.shards import FORMAT, PHASES
+from gr3.shards import BEGINNING, FORMAT
 from gr3.text import WHERE, Text
 
 IGNORE = -100
@@ -260,7 +260,7 @@ class Source:
         state[rng.random(mixture.robot) < mixture.blind, self.layout.state_rates] = 0.0
         actions = demos.take("actions", frames)
         weight = np.zeros((mixture.robot, len(self.layout.columns)), dtype=np.float32)
-        begins = (demos.take("phase", frames) <= PHASES.index("approach")) & (frames >= demos.before)
+        begins = np.isin(demos.take("phase", frames), BEGINNING) & (frames >= demos.before)
         told: list[tuple[str, NDArray[np.int64]]] = []
         for i, frame in enumerate(frames):
             episode = demos.episodes[demos.episode_index[frame]]

@@ -16,6 +16,7 @@ import numpy as np
 from bytemini_core.types import (
     CAMERAS,
     NANOSECONDS,
+    SIDES,
     ActionChunk,
     Array,
     Mode,
@@ -26,7 +27,7 @@ from bytemini_core.types import (
 )
 from bytemini_description.robot import RobotModel, load_robot
 from bytemini_sim.catalogue import Color, Item, load_catalogue
-from bytemini_sim.expert import PickPlaceExpert
+from bytemini_sim.expert import PickPlaceExpert, aside
 from bytemini_sim.grammar import KINDS, describe, things_placed
 from bytemini_sim.layout import arrange
 from bytemini_sim.looks import training_look
@@ -69,7 +70,7 @@ _BEGINS = 0.8
 _LATENCY = 0.05
 _AFTER_DONE = 5
 
-_DENSE_PHASES = ("descend", "close", "lower", "release")
+_DENSE_PHASES = ("look", "approach", "descend", "close", "lower", "release")
 
 
 class _Turn:
@@ -271,7 +272,9 @@ class Demonstrator:
         The frames of its last turn are kept if it ends well. Of turns before that only that it had a plan is known.
         """
         world = self.world(scene)
-        expert = PickPlaceExpert(self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=scene.seed)
+        expert = PickPlaceExpert(
+            self.robot, noise_scale=float(rng.uniform(0.0, self.recipe.noise)), seed=scene.seed, clears_view=True
+        )
         optimizer = TrajectoryOptimizer(self.robot)
         optimizer.reset(world.state())
         controller = WholeBodyController(self.robot, WbcConfig())
@@ -330,7 +333,7 @@ class Demonstrator:
         return frames, about | ({"begun_by": self._digest} if in_turns else {})
 
     def still(self, seed: int, number: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """A scene with the robot somewhere near home, before anything moves: for vision and language only."""
+        """A scene with the arms somewhere beside the view, before anything moves: for vision and language only."""
         rng = np.random.default_rng([30_013, seed])
         scene = still_scene(seed, self.recipe)
         world = self.world(scene)
@@ -339,15 +342,20 @@ class Demonstrator:
         return [frame_of(world, self.codec, self.views, rows, number)], {**described(scene), "success": True}
 
     def _pose(self, world: World, rng: np.random.Generator) -> None:
-        """Move the arms' and the base's state aside, without physics."""
+        """Move the arms somewhere else, without physics."""
         import mujoco
 
+        arms = {
+            name: angle
+            for side in SIDES
+            for name, angle in zip(self.robot.arm_joints(side), aside(self.robot, side), strict=True)
+        }
         spread = rng.choice([0.05, 0.3, 0.8])
         for index, name in enumerate(self.robot.joint_names):
             if name.endswith("_gripper_joint"):
                 value = rng.uniform(self.robot.lower[index], self.robot.upper[index])
-            elif name.startswith(("left", "right")):
-                value = self.robot.home[index] + rng.normal() * spread
+            elif name in arms:
+                value = arms[name] + rng.normal() * spread
             else:
                 continue
             at = world.model.joint(name).qposadr[0]

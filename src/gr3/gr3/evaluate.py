@@ -8,7 +8,7 @@ import torch
 from gr3 import talk
 from gr3.dataset import Normalisation, Source
 from gr3.model import GR3
-from gr3.shards import PHASES
+from gr3.shards import BEGINNING
 from gr3.text import ABSENT, BINS
 
 _FRAMES = 192
@@ -35,7 +35,7 @@ def flows(model: GR3, source: Source, norm: Normalisation, rng: np.random.Genera
         rows = model.sample(prefix, state.float(), noise).numpy() * norm.action_std + norm.action_mean
         status = np.round(np.clip(rows[..., layout.status].mean(1), -1, 1))
         if kind == "impossible":
-            approaching = source.demos.take("phase", frames) <= PHASES.index("approach")
+            approaching = np.isin(source.demos.take("phase", frames), BEGINNING)
             if approaching.any():
                 found["refused"] = float((status == -1)[approaching].mean())
             continue

@@ -33,8 +33,12 @@ PHASES = (
     "done",
     "invalid",
     "stuck",
+    "clear",
+    "look",
 )
 """What the expert says it is doing, in the order of the numbers that shards keep."""
+BEGINNING = tuple(PHASES.index(phase) for phase in ("", "look", "approach"))
+"""Where an instruction can still turn out to be impossible: everything is in view and nothing has been touched."""
 
 
 def shard_folder(root: Path, kind: str, index: int) -> Path:

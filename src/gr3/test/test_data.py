@@ -185,7 +185,8 @@ def test_invalid_instructions_name_what_is_absent_and_supervise_the_status_only(
     assert 47 < seen < 111  # 22 % of 360, four standard deviations around it
 
 
-@pytest.mark.parametrize(("phase", "corrected", "share"), [("approach", False, 1.0), ("close", False, 0.0),
+@pytest.mark.parametrize(("phase", "corrected", "share"), [("look", False, 1.0), ("approach", False, 1.0),
+                                                           ("clear", False, 0.0), ("close", False, 0.0),
                                                            ("approach", True, 0.0)])  # fmt: skip
 def test_only_what_has_not_begun_can_be_impossible(phase, corrected, share, tmp_path, write_shards, layout, text):
     root = write_shards(tmp_path, layout)
