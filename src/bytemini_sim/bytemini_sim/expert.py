@@ -51,8 +51,6 @@ LOST = 0.035
 """An object this far (m) from where it was in the hand has been lost."""
 PUSHED = 0.25
 """An arm joint this far (rad) from the plan has been pushed: plan again from where it is."""
-UNHURRIED = 0.8
-"""An approach on which a joint turns less than this (rad) may take less time than a usual one, in proportion."""
 AT_HOME = 0.1
 """An arm whose joints are within this (rad) of home is at home, or of where it rests, at rest."""
 ASIDE = {"shoulder_roll_joint": 0.7, "shoulder_yaw_joint": 0.0}
@@ -291,8 +289,7 @@ class PickPlaceExpert:
             if now >= motion.end + 0.1:
                 self.phase, self._frozen = "done", motion.goal
             return
-        begins = not pick.on_course and not motion.velocity.any()  # the last of a way in may be as small as this
-        if begins and np.abs(measured - motion.start).max() < STARTED:
+        if not motion.velocity.any() and np.abs(measured - motion.start).max() < STARTED:
             motion.begin_at(now)  # the first chunk is still on its way
         planned = motion.sample(np.array([now - 0.05]))[0] + self._offset(np.array([now - 0.05]))[0]
         pushed = np.abs(planned - measured)[:14].max() > PUSHED or np.abs(planned - measured)[16:18].max() > 0.08
@@ -442,8 +439,6 @@ class PickPlaceExpert:
     ) -> None:
         goal = motion.goal
         arms = {side: goal[self._arm[side]] for side in SIDES}
-        # Where it begins from here; what backs out of a failed grasp comes from outside again.
-        hands = {} if motion.segments else {side: float(goal[self._grip[side]]) for side in SIDES}
         self._seen = {item.name: np.array(item.pose) for item in scene.objects}
         self._before = np.array(target.pose[:3])
         self._checked = set()
@@ -454,7 +449,7 @@ class PickPlaceExpert:
             self._give_up(motion, f"the {target.name} was not brought in after {ATTEMPTS} attempts", again=False)
             return
         tried: set[tuple[str, tuple[int, int], bytes]] = set()
-        for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid), hands):
+        for pick in self._planner.picks(scene, target, arms, goal[16:], lift, frozenset(self._avoid)):
             alike = (pick.side, pick.key, pick.base.tobytes())
             if alike in tried:
                 continue
@@ -492,19 +487,15 @@ class PickPlaceExpert:
             knots[:, arm] = joints
             return knots
 
-        way = path(pick.descend if pick.on_course else pick.approach)
+        way = path(pick.approach)
         s = np.linspace(0.0, 1.0, len(way))[:, None]
         rest = np.append(self._planner.rest[idle], self._planner.open[idle])
         idle_columns = [*range(self._arm[idle].start, self._arm[idle].stop), self._grip[idle]]
         way[:, idle_columns] += s * (rest - way[:, idle_columns])
         way[:, 16:] += s * (pick.base - way[:, 16:])
         way[:, grip] += s[:, 0] * (pick.opening - way[:, grip])
-        if pick.on_course:
-            motion.append("descend", way, limits, at_least=0.3)
-        else:
-            turns = float(np.abs(np.diff(way[:, arm], axis=0)).sum(axis=0).max())
-            motion.append("approach", way, limits, at_least=1.2 * min(1.0, turns / UNHURRIED))
-            motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.12)
+        motion.append("approach", way, limits, at_least=1.2)
+        motion.append("descend", path(pick.descend), limits, at_least=0.8, overlap=0.12)
         closed = np.repeat(motion.goal[None], 2, axis=0)
         closed[1, grip] = max(pick.width / 2 - SQUEEZE, 0.0)
         motion.append("close", closed, limits, at_least=0.4, overlap=-0.12)

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 STANDOFF = 0.11
 """How far before the grasp the straight approach starts (m)."""
-ON_COURSE = (0.006, 0.3)
-"""A hand at most this far (m) beside a grasp's way in, and this much more for each metre to go, is on it already."""
-ON_COURSE_TURN = (0.08, 3.0)
-"""The same of its rotation: rad, and rad for each metre to go."""
 RETREAT = 0.10
 """How far the hand backs out after letting go (m)."""
 LIFTS = (0.16, 0.13, 0.105)
@@ -107,8 +103,7 @@ class Held:
 class Pick:
     """A feasible grasp: arm paths (n, 7), the base pose (3,) it is made from, and what it holds.
 
-    `approach` is one posture where the hand is on its way in already: `descend` goes on from there. `key` names its
-    family of similar grasps; `gap` is the least distance from other things on the way in and out (m).
+    `key` names its family of similar grasps; `gap` is the least distance from other things on the way in and out (m).
     """
 
     side: str
@@ -123,11 +118,6 @@ class Pick:
     held: Held
     key: tuple[int, int]
     gap: float
-
-    @property
-    def on_course(self) -> bool:
-        """Whether the hand is on its way in already."""
-        return len(self.approach) == 1
 
 
 @dataclass(frozen=True)
@@ -214,11 +204,8 @@ class Planner:
         base: Array,
         lift: float,
         avoid: frozenset[tuple[int, int]],
-        hands: Mapping[str, float],
     ) -> Iterator[Pick]:
         """Feasible grasps of an object, best first: those from where the base stands before those that need a drive.
-
-        Before all others those on whose way in a hand is already, if it may go on from there.
 
         Args:
             scene: ground truth.
@@ -227,12 +214,11 @@ class Planner:
             base: present base pose (3,).
             lift: present position of the lift (m).
             avoid: keys of grasps that failed before.
-            hands: side to present opening (m) of the empty hands that may go on from where they are.
         """
         ground = ground_of(scene, target)
         for ends in (False, True):  # by an end only what is not to be had by its middle
             found = False
-            for pick in self._picks(scene, target, arms, base, lift, avoid, hands, ground, ends):
+            for pick in self._picks(scene, target, arms, base, lift, avoid, ground, ends):
                 found = True
                 yield pick
             if found:
@@ -246,7 +232,6 @@ class Planner:
         base: Array,
         lift: float,
         avoid: frozenset[tuple[int, int]],
-        hands: Mapping[str, float],
         ground: Ground,
         ends: bool,
     ) -> Iterator[Pick]:
@@ -255,17 +240,6 @@ class Planner:
             return
         around = room_of(scene, target.name, lift, ground)
         everything = room_of(scene, None, lift)
-        for side, opening in hands.items():
-            for index in self._on_course(side, grasps, arms[side], base, lift):
-                key = _key(grasps, index, target)
-                mover = Mover(side, float(openings[index]))
-                # Between things there may be no room to open the hand.
-                if key in avoid or mover.opening > opening + 0.003:
-                    continue
-                grasp = grasps.take(index)
-                pick = self._pick_on_course(mover, grasp, base, arms[side], target, (around, everything), key)
-                if pick is not None:
-                    yield pick
         best = np.argsort(grasps.cost, kind="stable")[:30]
         ways = self._via(grasps)
         for usual in _STANDS:
@@ -296,58 +270,6 @@ class Planner:
             yield from sorted(tight, key=lambda pick: -pick.gap)
             if found:  # the caller wants others only if none of these will do
                 return
-
-    def _on_course(self, side: str, grasps: Grasps, q: Array, base: Array, lift: float) -> list[int]:
-        """Indices of the grasps on whose way in a hand is already, with the arm's posture (7,); the nearest first."""
-        to_go, aside, turn = self._off_course(side, grasps, q, base, lift)
-        on = (to_go > -ON_COURSE[0]) & (to_go < STANDOFF)
-        on &= aside <= ON_COURSE[0] + ON_COURSE[1] * to_go
-        on &= turn <= ON_COURSE_TURN[0] + ON_COURSE_TURN[1] * to_go
-        index = np.flatnonzero(on)
-        return [int(i) for i in index[np.argsort((grasps.cost + 20.0 * aside + turn)[index], kind="stable")][:6]]
-
-    def _off_course(self, side: str, grasps: Grasps, q: Array, base: Array, lift: float) -> tuple[Array, Array, Array]:
-        """How far (m) along and beside the way in of grasps (n), or of one, a hand is, and how it is turned (rad)."""
-        rotation, tcp = self.arms[side].forward(q, lift)["tcp"]
-        turned = rotation_z(np.asarray(base[2]))
-        short = grasps.tcp - (turned @ tcp + [base[0], base[1], 0.0])
-        to_go = (short * grasps.approach).sum(axis=-1)
-        aside = np.linalg.norm(short - to_go[..., None] * grasps.approach, axis=-1)
-        between = np.einsum("ij,...ij->...", turned @ rotation, grasps.rotation)
-        return to_go, aside, np.arccos(np.clip((between - 1.0) / 2.0, -1.0, 1.0))
-
-    def _pick_on_course(
-        self,
-        mover: Mover,
-        grasp: Grasps,
-        base: Array,
-        q: Array,
-        target: SceneObject,
-        rooms: tuple[Room, Room],
-        key: tuple[int, int],
-    ) -> Pick | None:
-        """A grasp whose way in goes on from a posture (7,) that is near it; None if the arm does not get in or out.
-
-        `rooms`: what is in the way without the target, and with it.
-        """
-        arm, (room, everything) = self.arms[mover.side], rooms
-        swivel = float(arm.swivel(q))
-        R, p = to_base(grasp.rotation, grasp.tcp, base)
-        posture, valid = arm.inverse(R, p, np.array(swivel), room.lift)
-        pick = self._pick(mover, grasp, swivel, base, posture, target, room, key) if valid else None
-        if pick is None:
-            return None
-        to_go, aside, turn = self._off_course(mover.side, grasp, q, base, room.lift)
-        # Beside the way, it is met further on; from there it is followed.
-        met = float(to_go) - 2.0 * float(aside) - 0.1 * float(turn)
-        ahead = pick.descend[np.linspace(STANDOFF, 0.0, len(pick.descend)) <= max(met, 0.0) + 1e-9]
-        path = np.concatenate([q[None], ahead])
-        if np.abs(np.diff(path, axis=0)).max() > 0.35:
-            return None
-        between = _dense(path)[1:]
-        if self._clearance(mover, between, np.repeat(base[None], len(between), axis=0), everything) < 0.5 * CLEAR_NEAR:
-            return None
-        return replace(pick, approach=path[:1], descend=path)
 
     def _graspable(
         self, scene: SceneState, target: SceneObject, ahead: float, ground: Ground, ends: bool

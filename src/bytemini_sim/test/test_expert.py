@@ -245,31 +245,6 @@ def test_follows_an_object_that_moves_before_it_is_grasped(v1, world):
     assert chunks[-1].task_status[0] == TaskStatus.TERMINATED
 
 
-def test_a_hand_that_is_on_its_way_in_goes_on(v1):
-    """Taking over half-way down, it does not back out to come again."""
-    world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())
-    first, second = PickPlaceExpert(v1), PickPlaceExpert(v1)
-    control, now, phases, heights = PlainControl(world), first, [], []
-    for tick in range(25 * 200):
-        if tick % 20 == 0:
-            chunk = now.infer(observe(world))
-            if now is first and first.phase == "descend" and first._motion.when("descend") - world.time / 1e9 < 0.5:
-                now = second
-                chunk = now.infer(observe(world))
-            if now is second:
-                phases.append(second.phase)
-                heights.append(world.frame(f"{second._pick.side}_tcp")[2, 3])
-            control.take(chunk, world.state().base_pose)
-            if chunk.task_status[0] != TaskStatus.ONGOING:
-                break
-        world.step(control.command())
-    assert phases[0] == "descend"
-    until = phases.index("close")
-    assert max(heights[: until + 1]) < heights[0] + 0.002
-    assert second.attempts == 1
-    assert chunk.task_status[0] == TaskStatus.TERMINATED
-
-
 def test_what_was_brought_in_before_stays_there(v1):
     """Taking over after the release, it goes home and says so; at home, it says so at once."""
     world = World(v1, make_task("pick_place").sample(10, "put the apple into the basket"), cameras=())

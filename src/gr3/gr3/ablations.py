@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.episodes < 0:
         raise UserError(f"--episodes is {options.episodes}, expected 0 or more")
-    rows = {}
     for recipe in ABLATED:
         run = options.out / recipe
         if not (run / "done").is_file():
@@ -55,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "--processes", str(options.processes), "--save-every", "50",
             ])  # fmt: skip
             (run / "done").touch()
-        rows[recipe] = measured(run) | rolled_out(run, options.episodes, options.execute)
+    rows = {recipe: measured(options.out / recipe) for recipe in ABLATED}
+    if options.episodes:
+        jobs = [(options.out / recipe, options.episodes, options.execute) for recipe in ABLATED]
+        with multiprocessing.get_context("spawn").Pool(min(options.processes, len(jobs))) as pool:
+            for recipe, driven in zip(ABLATED, pool.starmap(rolled_out, jobs, chunksize=1), strict=True):
+                rows[recipe] |= driven
     print(table(rows, options.episodes))
     return 0
 
@@ -68,9 +73,7 @@ def measured(run: Path) -> dict[str, Any]:
 
 
 def rolled_out(run: Path, episodes: int, execute: int) -> dict[str, Any]:
-    """Instruction following and success of a run on Basic; nothing where no episodes are wanted."""
-    if not episodes:
-        return {}
+    """Instruction following and success of a run on Basic."""
     written = run / f"rollouts-{episodes}-{execute}.json"
     if not written.is_file():
         export.export_run(run, run / "checkpoint", run.name, use=export.Use(noise=0.0, execute=execute))
