@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
+import signal
 
 import pytest
 from bytemini_core.errors import UserError
@@ -90,6 +92,20 @@ def test_processes_give_what_one_process_gives():
     here = Episodes()
     for seed in (0, 2):
         assert found[seed].digest == here.run(Job(options, seed)).digest
+
+
+def test_a_process_that_native_code_ends_says_where_it_was():
+    options = RolloutOptions(cameras=False, outside=False)
+    records = run_all([Job(options, 0), Job(dataclasses.replace(options, policy="nobody"), 1)], 2)
+    assert next(records)[0].seed == 1, "what fails at once is over first"
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGSEGV)
+    job, lost = next(records)
+    assert job.seed == 0
+    assert lost.label == CRASHED
+    assert f"exit code {-signal.SIGSEGV}" in lost.result.failure
+    assert "Segmentation fault" in lost.trace
+    assert "pool.py" in lost.trace
 
 
 def test_an_evaluation_is_kept_resumed_and_compared(tmp_path, capsys):

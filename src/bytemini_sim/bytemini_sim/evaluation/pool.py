@@ -5,13 +5,16 @@ A crash of an episode, even of its whole process, costs that episode and is reco
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bytemini_sim.episode import RolloutOptions
@@ -103,7 +106,9 @@ class _Worker:
         try:
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
-            self._process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._last_words = tempfile.NamedTemporaryFile(prefix="bytemini-", suffix=".trace")  # noqa: SIM115 - `end`
+            last_words = self._last_words.name
+            self._process: SpawnProcess = context.Process(target=_serve, args=(theirs, last_words), daemon=True)
             self._process.start()
             theirs.close()
         finally:
@@ -124,7 +129,7 @@ class _Worker:
         if job is None:
             return None
         seconds = time.monotonic() - self._begun
-        why = ""
+        why, trace = "", ""
         if self.pipe.poll():
             try:
                 record: Record = self.pipe.recv()
@@ -133,6 +138,7 @@ class _Worker:
             except (EOFError, OSError):
                 self._process.join(5.0)
                 why = f"the process ended with exit code {self._process.exitcode}"
+                trace = Path(self._last_words.name).read_text(encoding="utf-8", errors="replace")
         elif seconds > HANG_SECONDS:
             why = f"no result after {HANG_SECONDS:.0f} s"
         if not why:
@@ -140,7 +146,7 @@ class _Worker:
         self.job = None
         self.end()
         self._start()
-        return job, crash(job.options.setting, job.seed, "", why, "", seconds)
+        return job, crash(job.options.setting, job.seed, "", why, trace, seconds)
 
     def end(self) -> None:
         """End the process."""
@@ -148,17 +154,20 @@ class _Worker:
             self._process.terminate()
         self._process.join(5.0)
         self.pipe.close()
+        self._last_words.close()
 
 
-def _serve(pipe: Connection) -> None:
-    """A worker's life."""
+def _serve(pipe: Connection, last_words: str) -> None:
+    """A worker's life; where native code ends it, the file `last_words` says where in Python each thread was."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     episodes = Episodes()
-    while True:
-        try:
-            job: Job = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(episodes.run(job))
+    with Path(last_words).open("w", encoding="utf-8") as trace:
+        faulthandler.enable(trace)
+        while True:
+            try:
+                job: Job = pipe.recv()
+            except EOFError:
+                return
+            pipe.send(episodes.run(job))
