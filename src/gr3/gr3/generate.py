@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from gr3.demos import SHARD, STILLS, Recipe, generate
     from gr3.deploy import CheckpointError
+    from gr3.shards import shard_folder
 
     recipe = Recipe(views=options.views)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shards = -(-count // size)
         made = generate(options.folder, kind, range(shards), recipe, options.processes, options.policy)
         try:
-            for _ in tqdm(made, total=shards, desc=kind, unit="shard"):
+            there = sum((shard_folder(options.folder, kind, i) / "meta.json").exists() for i in range(shards))
+            for _ in tqdm(made, initial=there, total=shards, desc=kind, unit="shard"):
                 pass
         except CheckpointError as error:
             raise UserError(str(error)) from None
