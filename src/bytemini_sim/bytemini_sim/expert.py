@@ -55,8 +55,9 @@ AT_HOME = 0.1
 """An arm whose joints are within this (rad) of home is at home, or of where it rests, at rest."""
 ASIDE = {"shoulder_roll_joint": 0.7, "shoulder_yaw_joint": 0.0}
 """Where arms that are otherwise at home hide nothing on the table from the head camera (rad)."""
-GLANCE = 0.2
-"""So long (s) nothing moves when the view is clear."""
+GLANCE = (0.2, 1.2)
+"""So long (s), by chance, nothing moves when the view is clear: who learns from it may need a moment, and has then come
+to rest."""
 STARTED = 0.002
 """A robot within this (rad, m) of where a plan starts from rest has not begun it: so long the plan waits for it."""
 ATTEMPTS = 6
@@ -110,7 +111,7 @@ class PickPlaceExpert:
         attempts: grasps begun in this task.
         goal: names of the object and the container to serve, whatever the instruction says; None: as it says.
         intended: the last chunk without injected noise: from where the noise has left the robot back to the plan. The
-            label of choice for imitation.
+            label of choice for imitation; to look takes no time in it, for how long that takes is not to be seen.
     """
 
     def __init__(
@@ -413,7 +414,7 @@ class PickPlaceExpert:
                 return
             path[1, arm] = self._planner.rest[side]
         motion.append("clear", path, self._limits)
-        motion.append("look", path[[1, 1]], self._limits, at_least=GLANCE)
+        motion.append("look", path[[1, 1]], self._limits, at_least=float(self._rng.uniform(*GLANCE)))
 
     def _leave(self, motion: Trajectory, scene: SceneState, lift: float) -> None:
         """Go to rest, out of the container first, from what has been done already."""
@@ -554,7 +555,9 @@ class PickPlaceExpert:
             self._inject(now)
             executed = plan + self._offset(times)
             fade = 1.0 - np.arange(1, HORIZON + 1)[:, None] / 6.0
-            clean = plan + np.clip(fade, 0.0, 1.0) ** 2 * self._offset(np.array([now]))
+            looking = max(self._motion.when("look") - now, 0.0) if self.phase == "look" else 0.0
+            meant = self._motion.sample(times + looking)
+            clean = meant + np.clip(fade, 0.0, 1.0) ** 2 * self._offset(np.array([now]))
         base, frozen = measured[16:], self._frozen is not None
         chunk = ActionChunk(
             stamp=observation.stamp,

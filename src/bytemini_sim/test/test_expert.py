@@ -288,16 +288,21 @@ def test_clears_the_view_first_and_rests_beside_it(v1):
     for side in SIDES:
         assert hidden(v1, world, side, v1.home[v1.indices(v1.arm_joints(side))]) > 0.05
         assert hidden(v1, world, side, aside(v1, side)) == 0.0
-    expert, phases, arms = PickPlaceExpert(v1, clears_view=True), [], {}
+    expert, phases, arms, meant = PickPlaceExpert(v1, clears_view=True), [], {}, []
     index = v1.indices([*v1.arm_joints("left"), *v1.arm_joints("right")])
 
     def note(world, expert):
         phases.append(expert.phase)
         arms.setdefault(expert.phase, world.state().position[index])
+        if expert.phase == "look":
+            meant.append(expert.intended.values)
 
     episode(world, expert, on_chunk=note)
     begun = list(dict.fromkeys(phases))
     assert begun[:3] == ["clear", "look", "approach"]
+    assert len(meant) >= 2
+    np.testing.assert_allclose(meant[0], meant[-1], atol=0.02, err_msg="it means to begin, however long it has looked")
+    assert np.abs(meant[0][-1, :14] - arms["look"]).max() > 0.1
     assert begun[-1] == "done"
     beside = np.concatenate([aside(v1, side) for side in SIDES])
     for phase in ("look", "approach", "done"):

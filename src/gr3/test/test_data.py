@@ -336,7 +336,7 @@ def test_the_policy_and_the_expert_take_turns(checkpoint, monkeypatch):
     assert about["seed"] >= 1_000_000, "no scene of a demonstration"
     assert len(about["begun_by"]) == 64, "digest of the checkpoint"
     phases = [PHASES[int(frame["phase"])] for frame in frames]
-    assert phases[0] == "approach"
+    assert phases[0] in ("clear", "approach"), "where the policy has left the arms at home, the view comes first"
     assert phases[-1] == "done"
     home = demonstrator.codec.state(demonstrator.world(make_task("pick_place", "train").sample(about["seed"])).state())
     assert np.abs(frames[0]["state"] - home).max() > 0.01, "the policy has moved the robot before"
