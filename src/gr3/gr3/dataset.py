@@ -241,8 +241,8 @@ class Source:
         return images[CAMERAS[0]], self._names(scenes)
 
     def held_out(self, number: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
-        """Frames that no batch draws, and the episode of each."""
-        frames = rng.integers(self.last, len(self.demos), size=number)
+        """So many different frames that no batch draws, or all where they are fewer, and the episode of each."""
+        frames = self.last + rng.permutation(len(self.demos) - self.last)[:number]
         return frames, [self.demos.episodes[self.demos.episode_index[f]] for f in frames]
 
     def batch(self, seed: int, step: int, rank: int = 0) -> Batch:
