@@ -41,7 +41,7 @@ from wbc_controller.controller import WholeBodyController
 
 from gr3.deploy import load_policy
 from gr3.layout import DT, HORIZON, ChunkCodec, Float
-from gr3.shards import PHASES, THINGS, Shard, shard_folder
+from gr3.shards import PHASES, THINGS, Shard, missing, shard_folder
 from gr3.views import SOURCE_SIZE, VIEWS, View
 
 SHARD = 32
@@ -397,8 +397,7 @@ def generate(
     """
     import multiprocessing
 
-    missing = [i for i in shards if not (shard_folder(root, kind, i) / "meta.json").exists()]
-    jobs = [(kind, str(root), i, recipe, checkpoint) for i in missing]
+    jobs = [(kind, str(root), i, recipe, checkpoint) for i in missing(root, kind, shards)]
     if processes <= 1:
         yield from map(_work, jobs)
         return

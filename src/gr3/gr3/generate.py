@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from gr3.demos import SHARD, STILLS, Recipe, generate
     from gr3.deploy import CheckpointError
-    from gr3.shards import shard_folder
+    from gr3.shards import missing
 
     recipe = Recipe(views=options.views)
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("demos", options.episodes, SHARD),
         ("corrections", options.corrections, SHARD),
     ):
-        shards = -(-count // size)
-        made = generate(options.folder, kind, range(shards), recipe, options.processes, options.policy)
+        shards = range(-(-count // size))
+        there = len(shards) - len(missing(options.folder, kind, shards))
+        made = generate(options.folder, kind, shards, recipe, options.processes, options.policy)
         try:
-            there = sum((shard_folder(options.folder, kind, i) / "meta.json").exists() for i in range(shards))
-            for _ in tqdm(made, initial=there, total=shards, desc=kind, unit="shard"):
+            for _ in tqdm(made, initial=there, total=len(shards), desc=kind, unit="shard"):
                 pass
         except CheckpointError as error:
             raise UserError(str(error)) from None

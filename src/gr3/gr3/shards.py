@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ BEGINNING = tuple(PHASES.index(phase) for phase in ("", "look", "approach"))
 def shard_folder(root: Path, kind: str, index: int) -> Path:
     """Where a shard of a kind ("demos" or "stills") lies."""
     return root / kind / f"{index:05d}"
+
+
+def missing(root: Path, kind: str, shards: Sequence[int]) -> list[int]:
+    """Those of some shards that have not been made: the last file of a shard is `meta.json`."""
+    return [i for i in shards if not (shard_folder(root, kind, i) / "meta.json").exists()]
 
 
 @dataclass
